@@ -1,0 +1,40 @@
+package limit
+
+import (
+	"testing"
+	"time"
+)
+
+func TestInequalities(t *testing.T) {
+	less := func(name string, a, b time.Duration) {
+		t.Helper()
+		if a >= b {
+			t.Errorf("%s: %v must be less than %v", name, a, b)
+		}
+	}
+	less("an id is remembered longer than a stream record can be old", OutboxRecordAge, IdempotencyTTL)
+	less("a random id outlives the call that made it", PublishTimeout, RandomIDTTL)
+	less("a channel's meta outlives its ids", IdempotencyTTL, MetaTTL)
+	less("Redis work ends before the SDKs' 5 s command timeout", CommandBudget, 5*time.Second)
+	less("a subscription is confirmed within the command's budget", SubscribeConfirm, CommandBudget)
+	less("probe times out before the next", ProbeTimeout, ProbeEvery)
+	less("IAM connections are rotated before they are cut", RotateMax, 12*time.Hour)
+	less("rotation window", RotateMin, RotateMax)
+	less("two heartbeats fit in a lease", 2*Heartbeat, LeaseTTL)
+	less("two renewals fit in a lock", 2*LockRenew, LockTTL)
+	less("a pong is late before the next ping", PongTimeout, PingInterval)
+	less("pings keep the load balancer's idle timeout away", PingInterval+PongTimeout, IdleTimeout)
+	less("the balancer closes idle connections first", IdleTimeout, HTTPIdleTimeout)
+	less("a node drains before its targets are cut", DrainGrace+DrainWindow, DeregistrationDelay)
+	less("systemd waits for the drain", DeregistrationDelay, StopTimeout)
+	less("the lifecycle hook waits for the process", StopTimeout, HookHeartbeat)
+	if DataBytes >= MessageBytes {
+		t.Error("the largest publication must fit in a client's frame")
+	}
+	if RecoveryBytes*2 > QueueBytes {
+		t.Error("a recovery reply must stay under half the queue bound")
+	}
+	if RingBytes > RingsBytes {
+		t.Error("one ring must fit in the rings")
+	}
+}
