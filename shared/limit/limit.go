@@ -106,7 +106,7 @@ const (
 	StallTimeout = 10 * time.Second
 	// ChannelsPerClient is the most subscriptions of one connection. Error 106 past it.
 	ChannelsPerClient = 512
-	// CommandsPerSecond and CommandsBurst bound the commands of one connection. Disconnect 4508 past the burst.
+	// CommandsPerSecond and CommandsBurst bound the commands of one connection. Disconnect 3013 past the burst.
 	CommandsPerSecond = 100
 	CommandsBurst     = 1000
 )
