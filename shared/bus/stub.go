@@ -2,41 +2,8 @@ package bus
 
 import (
 	"context"
-	"crypto/tls"
-	"log/slog"
 	"time"
 )
-
-// Options of Open.
-type Options struct {
-	// URL: redis://[user:password@]host:port[/db], rediss:// for TLS, redis+cluster:// and rediss+cluster:// for cluster mode.
-	URL string
-	// Stage tags every key and channel: tl:<stage>:…
-	Stage string
-	// Credentials, when set, is called at every dial and answers user name and password (an IAM token, say).
-	Credentials func(ctx context.Context) (user, password string, err error)
-	TLS         *tls.Config
-	// PoolSize is the number of command connections; 0 means 10 per CPU. Lambda functions use 2.
-	PoolSize int
-	Log      *slog.Logger
-	// Now is the clock that is passed to scripts; nil means time.Now.
-	Now func() time.Time
-}
-
-// Bus publishes and reads. It is safe for concurrent use.
-type Bus struct{}
-
-// Open connects lazily: it fails on a malformed URL, not on a Redis that is away.
-func Open(ctx context.Context, o Options) (*Bus, error) { panic("stub") }
-
-// Close ends the command connections. Subscribers end with the context of their Run.
-func (b *Bus) Close() error { panic("stub") }
-
-// Ping answers nil when Redis answers.
-func (b *Bus) Ping(ctx context.Context) error { panic("stub") }
-
-// PromotionProof reports whether the server answers INFO, so that epochs notice a promotion; false is shown in /readyz.
-func (b *Bus) PromotionProof() bool { panic("stub") }
 
 // Publish publishes p. See Publication and Result.
 func (b *Bus) Publish(ctx context.Context, p Publication) (Result, error) { panic("stub") }
