@@ -135,3 +135,22 @@ const (
 	StopTimeout         = 150 * time.Second
 	HookHeartbeat       = 300 * time.Second
 )
+
+// The load balancer and CloudFront. HealthInterval*HealthFailures + HealthTimeout < DrainGrace, so that a draining node is out of
+// the rotation before it closes anybody; FrontKeepAlive < IdleTimeout, so that CloudFront never writes on a connection that the
+// balancer is closing; PingInterval < FrontReadTimeout, so that a fallback transport never looks dead to CloudFront.
+const (
+	HealthInterval = 5 * time.Second
+	HealthTimeout  = 4 * time.Second
+	// HealthFailures and HealthSuccesses in a row make a target unhealthy and healthy.
+	HealthFailures  = 2
+	HealthSuccesses = 2
+	// StickyTTL is how long the affinity cookie holds. Long enough for a reload, short enough for a new node to fill up.
+	StickyTTL        = 300 * time.Second
+	FrontKeepAlive   = 60 * time.Second
+	FrontReadTimeout = 60 * time.Second
+	// LambdaBytes is the most that a load balancer passes to or from a function, in bytes.
+	LambdaBytes = 1 << 20
+	// MetricsInterval is how often a node sends its figures to CloudWatch.
+	MetricsInterval = 60 * time.Second
+)

@@ -28,6 +28,10 @@ func TestInequalities(t *testing.T) {
 	less("a node drains before its targets are cut", DrainGrace+DrainWindow, DeregistrationDelay)
 	less("systemd waits for the drain", DeregistrationDelay, StopTimeout)
 	less("the lifecycle hook waits for the process", StopTimeout, HookHeartbeat)
+	less("the balancer has noticed before a draining node closes anybody", HealthInterval*HealthFailures+HealthTimeout, DrainGrace)
+	less("a health check is answered before the next", HealthTimeout, HealthInterval)
+	less("CloudFront closes idle connections before the balancer does", FrontKeepAlive, IdleTimeout)
+	less("pings keep CloudFront's read timeout away", PingInterval+PongTimeout, FrontReadTimeout)
 	if DataBytes >= MessageBytes {
 		t.Error("the largest publication must fit in a client's frame")
 	}
