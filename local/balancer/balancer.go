@@ -25,11 +25,7 @@ import (
 const (
 	DefaultHealthEvery = time.Second
 	healthTimeout      = 800 * time.Millisecond // < DefaultHealthEvery
-	unhealthyAfter     = 2                      // failed checks in a row
-	healthyAfter       = 2                      // good checks in a row, after having been unhealthy
 	connectTimeout     = 10 * time.Second       // the real one's; 504 past it
-	// CookieTTL is the stickiness of the deployed target group. Every response renews it.
-	CookieTTL = 300 * time.Second
 )
 
 // Target is a node.
@@ -289,11 +285,11 @@ func (b *Balancer) record(t *target, err error) {
 	case (err == nil) == t.healthy:
 		t.streak = 0
 	case t.healthy:
-		if t.streak++; t.streak >= unhealthyAfter {
+		if t.streak++; t.streak >= limit.HealthFailures {
 			t.healthy, t.streak = false, 0
 		}
 	default:
-		if t.streak++; first || t.streak >= healthyAfter {
+		if t.streak++; first || t.streak >= limit.HealthSuccesses {
 			t.healthy, t.streak = true, 0
 		}
 	}

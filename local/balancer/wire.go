@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"tideline/shared/limit"
 )
 
 // CookieName is the name of the real one's stickiness cookie.
@@ -27,7 +29,7 @@ func isSocket(path string) bool {
 
 func (b *Balancer) cookie(t *target) *http.Cookie {
 	return &http.Cookie{Name: CookieName, Value: t.cookie, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode,
-		Expires: time.Now().Add(CookieTTL), MaxAge: int(CookieTTL / time.Second)}
+		Expires: time.Now().Add(limit.StickyTTL), MaxAge: int(limit.StickyTTL / time.Second)}
 }
 
 // rewrite makes the request that the target sees. Host stays; the client's address goes to the right end of X-Forwarded-For, whatever
