@@ -10,10 +10,12 @@ import (
 // The layout of keys and pub/sub channels. It can't change in a deployment's life.
 //
 //	tl:<stage>:{p}:s:<channel>   stream: entries <offset>-0 with fields h (header) and d (data)
-//	tl:<stage>:{p}:m:<channel>   hash: e (random part of the epoch), o (last offset), h (1: the stream belongs to this epoch)
+//	tl:<stage>:{p}:m:<channel>   hash: e (random part of the epoch), o (last offset), h (1: the stream belongs to this epoch),
+//	                             c<lock> (the cursor that was last published under that lock)
 //	tl:<stage>:{p}:d:<channel>   hash: i<id> → "<offset> <attempt>", v<key> → version; an empty field keeps it in being
 //	tl:<stage>:{p}:x:<channel>   sorted set: the fields of d by the time they may be forgotten, in ms
 //	tl:<stage>:{p}:c:<channel>   the pub/sub channel
+//	tl:<stage>:{p}:l:<lock>      string: the token that holds a lock, in the partition of the channel that it guards
 //	tl:<stage>:{nodes}:…         what belongs to the fleet and to no channel
 //
 // p = FNV-1a-32(channel) mod limit.Partitions, in decimal. m, d and x are created together and live equally long: in a migrating
@@ -24,6 +26,9 @@ const (
 	keyDedupe  = "d:"
 	keyExpiry  = "x:"
 	keyChannel = "c:"
+	keyLock    = "l:"
+	// metaCursor starts the fields of m that hold cursors.
+	metaCursor = "c"
 )
 
 // partition of a channel.
@@ -41,6 +46,11 @@ func (b *Bus) partitionPrefix(p int) string {
 // key names one of a channel's keys, or its pub/sub channel.
 func (b *Bus) key(kind, channel string) string {
 	return b.partitionPrefix(partition(channel)) + kind + channel
+}
+
+// lockKey names a lock that guards a channel.
+func (b *Bus) lockKey(channel, lock string) string {
+	return b.partitionPrefix(partition(channel)) + keyLock + lock
 }
 
 // fleetKey names a key that belongs to no channel: "tl:<stage>:{nodes}:<rest>".
