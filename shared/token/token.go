@@ -16,16 +16,23 @@ import (
 var (
 	ErrExpired = errors.New("token expired")
 	ErrInvalid = errors.New("token invalid")
+	// ErrUnavailable says that the keys to check a token with could not be read. The token may be good: try again.
+	ErrUnavailable = errors.New("token keys unavailable")
 )
 
 // Issuer and audience of Tideline's own tokens.
 const (
 	Issuer   = "tideline"
 	Audience = "tideline"
+	// AudienceSession is the audience of session cookies: neither kind passes for the other.
+	AudienceSession = "tideline-session"
 )
 
 // MinSecretBytes is the shortest HS256 secret that is accepted (RFC 7518, section 3.2).
 const MinSecretBytes = 32
+
+// LengthMax is the longest token that is looked at, in bytes.
+const LengthMax = 16 << 10
 
 // Claims of a token, after verification.
 type Claims struct {
@@ -47,26 +54,10 @@ type Verifier interface {
 	Verify(ctx context.Context, token string) (Claims, error)
 }
 
-// Secrets signs with the first HS256 secret and verifies with all.
-type Secrets struct {
-	secrets []string
-	now     func() time.Time
-}
-
-// NewSecrets needs at least one secret, each of at least MinSecretBytes.
-func NewSecrets(secrets []string, now func() time.Time) (*Secrets, error) {
-	if len(secrets) == 0 {
-		return nil, errors.New("no token secret")
-	}
-	for i, s := range secrets {
-		if len(s) < MinSecretBytes {
-			return nil, fmt.Errorf("token secret %d has %d bytes, at least %d are needed", i+1, len(s), MinSecretBytes)
-		}
-	}
-	if now == nil {
-		now = time.Now
-	}
-	return &Secrets{secrets: secrets, now: now}, nil
+// Signer makes tokens of one audience. Implementations are safe for concurrent use.
+type Signer interface {
+	// Sign fills in ID and IssuedAt when they are empty. A zero Expires makes a token that never expires.
+	Sign(Claims) (string, error)
 }
 
 type wireClaims struct {
@@ -78,36 +69,31 @@ type wireClaims struct {
 	Channel  string          `json:"channel,omitempty"`
 }
 
-// Sign makes a token. ID and IssuedAt are filled in when empty.
-func (s *Secrets) Sign(c Claims) (string, error) {
+// wire makes the claims that are signed.
+func (c Claims) wire(audience string, now time.Time) wireClaims {
 	if c.ID == "" {
 		c.ID = rand.Text()
 	}
 	if c.IssuedAt.IsZero() {
-		c.IssuedAt = s.now()
+		c.IssuedAt = now
 	}
 	w := wireClaims{Session: c.Session, Roles: c.Roles, Info: c.Info, Channels: c.Channels, Channel: c.Channel,
-		RegisteredClaims: jwt.RegisteredClaims{Issuer: Issuer, Audience: jwt.ClaimStrings{Audience}, Subject: c.User, ID: c.ID,
+		RegisteredClaims: jwt.RegisteredClaims{Issuer: Issuer, Audience: jwt.ClaimStrings{audience}, Subject: c.User, ID: c.ID,
 			IssuedAt: jwt.NewNumericDate(c.IssuedAt)}}
 	if !c.Expires.IsZero() {
 		w.ExpiresAt = jwt.NewNumericDate(c.Expires)
 	}
-	t, err := jwt.NewWithClaims(jwt.SigningMethodHS256, w).SignedString([]byte(s.secrets[0]))
-	if err != nil {
-		return "", fmt.Errorf("sign token: %w", err)
-	}
-	return t, nil
+	return w
 }
 
-// Verify implements Verifier.
-func (s *Secrets) Verify(_ context.Context, token string) (Claims, error) {
-	var w wireClaims
-	keys := jwt.VerificationKeySet{Keys: make([]jwt.VerificationKey, len(s.secrets))}
-	for i, k := range s.secrets {
-		keys.Keys[i] = []byte(k)
+// parse verifies a token of our own issuer.
+func parse(raw, audience string, methods []string, now func() time.Time, keys jwt.Keyfunc) (Claims, error) {
+	if len(raw) > LengthMax {
+		return Claims{}, fmt.Errorf("%w: %d bytes, at most %d", ErrInvalid, len(raw), LengthMax)
 	}
-	_, err := jwt.ParseWithClaims(token, &w, func(*jwt.Token) (any, error) { return keys, nil },
-		jwt.WithValidMethods([]string{"HS256"}), jwt.WithIssuer(Issuer), jwt.WithAudience(Audience), jwt.WithTimeFunc(s.now))
+	var w wireClaims
+	_, err := jwt.ParseWithClaims(raw, &w, keys, jwt.WithValidMethods(methods), jwt.WithIssuer(Issuer), jwt.WithAudience(audience),
+		jwt.WithTimeFunc(now))
 	return claims(w, err)
 }
 
@@ -115,8 +101,10 @@ func claims(w wireClaims, err error) (Claims, error) {
 	// The library joins every failed check: expired counts only when nothing else is wrong.
 	switch {
 	case err == nil:
-	case errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenInvalidIssuer) &&
-		!errors.Is(err, jwt.ErrTokenInvalidAudience) && !errors.Is(err, jwt.ErrTokenNotValidYet):
+	case errors.Is(err, ErrUnavailable):
+		return Claims{}, err
+	case errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenInvalidIssuer) && !errors.Is(err, jwt.ErrTokenNotValidYet) &&
+		!errors.Is(err, jwt.ErrTokenInvalidAudience) && !errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
 		return Claims{}, ErrExpired
 	default:
 		return Claims{}, fmt.Errorf("%w: %w", ErrInvalid, err)
