@@ -1,0 +1,204 @@
+// Package hub knows which connections of this node subscribe to which channels, and fans publications out to them.
+//
+// Publications come from the feed (Hub implements feed.Sink); they are encoded once for each format in use and handed to the workers, one a
+// core, that have subscribers. A worker takes everything in its inbox, queues frames on its connections, and then flushes each connection
+// once, without blocking. Order per channel holds from the feed to the socket, because every step keeps it: the feed delivers under the channel's
+// lock, an inbox is first in, first out, and a connection has one worker.
+//
+// A consumer that is too slow fills its own queue (limit.QueueBytes) and is disconnected with 3008; nobody waits for it. An inbox
+// is unbounded in items, but what fills it is bounded: the bus reader, which gets no more than Redis sends, and one item per command.
+package hub
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tideline/shared/bus"
+	"tideline/shared/limit"
+)
+
+// Format is how frames for a connection are encoded and framed: an index into the Encoder's formats.
+type Format uint8
+
+// Formats is the most formats there can be.
+const Formats = 4
+
+// Encoder makes whole frames, ready for the socket, that all subscribers with one format share. Safe for concurrent use.
+type Encoder interface {
+	Publication(f Format, channel string, p *bus.Publication) []byte
+	Member(f Format, channel string, joined bool, info bus.ClientInfo) []byte
+}
+
+// Meter counts what the hub does. Its methods are called from the workers and must be cheap.
+type Meter interface {
+	// Delivered says that n frames of a channel were queued for sockets and flushed, waited after their publication.
+	Delivered(channel string, n int, waited time.Duration)
+	// SlowConsumer says that a connection was closed because its queue was full.
+	SlowConsumer()
+}
+
+// Options of New.
+type Options struct {
+	Encoder Encoder
+	Meter   Meter
+	Workers int           // 0: GOMAXPROCS
+	Window  time.Duration // over which announcements are smeared; 0: limit.AnnounceWindow
+}
+
+// Hub is safe for concurrent use.
+type Hub struct {
+	enc     Encoder
+	meter   Meter
+	window  time.Duration
+	workers []*worker
+	next    atomic.Uint32
+
+	queued *atomic.Int64 // bytes queued on all connections
+
+	mu       sync.RWMutex
+	channels map[string]*route
+}
+
+// route says which workers must hear of a channel, and in which formats.
+type route struct {
+	mu      sync.Mutex // held while an item is put into inboxes, so that all see one order
+	subs    int
+	workers [][Formats]int // subscriptions by worker and format
+}
+
+// New makes a hub.
+func New(o Options) *Hub {
+	if o.Workers == 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Window == 0 {
+		o.Window = limit.AnnounceWindow
+	}
+	h := &Hub{enc: o.Encoder, meter: o.Meter, window: o.Window, channels: map[string]*route{}, queued: new(atomic.Int64)}
+	for range o.Workers {
+		h.workers = append(h.workers, newWorker(h))
+	}
+	return h
+}
+
+// Run works until ctx ends.
+func (h *Hub) Run(ctx context.Context) error {
+	var g errgroup.Group
+	for _, w := range h.workers {
+		g.Go(func() error { w.run(ctx); return nil })
+	}
+	return g.Wait()
+}
+
+// QueuedBytes is what waits for all connections together.
+func (h *Hub) QueuedBytes() int64 { return h.queued.Load() }
+
+// Subscription is one connection's subscription to one channel. It keeps a position of its own: the connection may be ahead of the
+// feed, and may leave and enter again while a publication is on its way.
+type Subscription struct {
+	conn    *Conn
+	channel string
+	members bool // joins and leaves are wanted
+
+	// the worker's
+	index int // in its list; -1 when not there
+	epoch string
+	last  uint64
+	lost  bool // gets nothing until the loss is announced
+}
+
+// Channel is the subscribed channel's name.
+func (s *Subscription) Channel() string { return s.channel }
+
+// NewSubscription makes a subscription that Enter can put into the hub.
+func NewSubscription(c *Conn, channel string, members bool) *Subscription {
+	return &Subscription{conn: c, channel: channel, members: members, index: -1}
+}
+
+// Enter subscribes from the position after top. reply makes the frame to be written before the first publication; it runs on
+// the worker, off the caller's locks, and may answer nil. Call it where feed.Join calls back: nothing may come between.
+func (h *Hub) Enter(s *Subscription, top bus.Position, reply func() []byte) {
+	r := h.route(s.channel)
+	defer r.mu.Unlock()
+	r.subs++
+	r.workers[s.conn.worker.at][s.conn.format]++
+	s.conn.worker.put(item{kind: enter, sub: s, epoch: top.Epoch, offset: top.Offset, reply: reply})
+}
+
+// route finds or makes a channel's route and locks it.
+func (h *Hub) route(channel string) *route {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.channels[channel]
+	if r == nil {
+		r = &route{workers: make([][Formats]int, len(h.workers))}
+		h.channels[channel] = r
+	}
+	r.mu.Lock()
+	return r
+}
+
+// Exit ends a subscription that was entered, exactly once; reply as in Enter: the frame is written after the last publication.
+func (h *Hub) Exit(s *Subscription, reply func() []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.channels[s.channel]
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.workers[s.conn.worker.at][s.conn.format]--
+	if r.subs--; r.subs == 0 {
+		delete(h.channels, s.channel)
+	}
+	s.conn.worker.put(item{kind: exit, sub: s, reply: reply})
+}
+
+// Publication implements feed.Sink.
+func (h *Hub) Publication(channel, epoch string, p *bus.Publication) {
+	h.spread(channel, item{kind: publication, channel: channel, epoch: epoch, offset: p.Offset, time: p.Time}, func(f Format) []byte {
+		return h.enc.Publication(f, channel, p)
+	})
+}
+
+// Member implements feed.Sink.
+func (h *Hub) Member(channel string, joined bool, info bus.ClientInfo) {
+	h.spread(channel, item{kind: member, channel: channel}, func(f Format) []byte { return h.enc.Member(f, channel, joined, info) })
+}
+
+// Lost implements feed.Sink.
+func (h *Hub) Lost(channel string) {
+	h.spread(channel, item{kind: lost, channel: channel}, nil)
+}
+
+// spread puts an item into the inbox of each worker that has subscribers of the channel, encoded once for each format among them.
+func (h *Hub) spread(channel string, it item, encode func(Format) []byte) {
+	h.mu.RLock()
+	r := h.channels[channel]
+	if r != nil {
+		r.mu.Lock()
+	}
+	h.mu.RUnlock()
+	if r == nil {
+		return
+	}
+	defer r.mu.Unlock()
+	for i := range r.workers {
+		any := false
+		for f, n := range r.workers[i] {
+			if n == 0 {
+				continue
+			}
+			any = true
+			if encode != nil && it.frames[f] == nil {
+				it.frames[f] = encode(Format(f))
+			}
+		}
+		if any {
+			h.workers[i].put(it)
+		}
+	}
+}
