@@ -17,6 +17,7 @@ type Proxy struct {
 	conns    map[net.Conn]struct{}
 	refusing bool
 	resumed  chan struct{} // closed when nothing is paused
+	answers  bool          // only what comes from the target is paused
 	closed   bool
 	accepted int
 }
@@ -67,9 +68,15 @@ func (p *Proxy) Refuse(on bool) {
 }
 
 // Pause holds back all bytes in both directions until Resume; connections stay open.
-func (p *Proxy) Pause() {
+func (p *Proxy) Pause() { p.pause(false) }
+
+// PauseAnswers holds back what the target sends until Resume; what is sent to it arrives.
+func (p *Proxy) PauseAnswers() { p.pause(true) }
+
+func (p *Proxy) pause(answers bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.answers = answers
 	select {
 	case <-p.resumed:
 		p.resumed = make(chan struct{})
@@ -77,7 +84,7 @@ func (p *Proxy) Pause() {
 	}
 }
 
-// Resume ends a Pause.
+// Resume ends a Pause or PauseAnswers.
 func (p *Proxy) Resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -152,23 +159,25 @@ func (p *Proxy) relay(client net.Conn) {
 	}()
 	var back sync.WaitGroup
 	back.Go(func() {
-		p.pump(client, server)
+		p.pump(client, server, true)
 		_ = client.Close()
 	})
-	p.pump(server, client)
+	p.pump(server, client, false)
 	_ = server.Close()
 	back.Wait()
 }
 
-func (p *Proxy) pump(to io.Writer, from io.Reader) {
+func (p *Proxy) pump(to io.Writer, from io.Reader, answers bool) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
 			p.mu.Lock()
-			resumed := p.resumed
+			resumed, held := p.resumed, answers || !p.answers
 			p.mu.Unlock()
-			<-resumed
+			if held {
+				<-resumed
+			}
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
 			}
