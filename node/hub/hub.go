@@ -59,6 +59,7 @@ type Hub struct {
 	next    atomic.Uint32
 
 	queued *atomic.Int64 // bytes queued on all connections
+	subs   atomic.Int64
 
 	mu       sync.RWMutex
 	channels map[string]*route
@@ -126,6 +127,7 @@ func (h *Hub) Enter(s *Subscription, top bus.Position, reply func() []byte) {
 	r := h.route(s.channel)
 	defer r.mu.Unlock()
 	r.subs++
+	h.subs.Add(1)
 	r.workers[s.conn.worker.at][s.conn.format]++
 	s.conn.worker.put(item{kind: enter, sub: s, epoch: top.Epoch, offset: top.Offset, reply: reply})
 }
@@ -151,6 +153,7 @@ func (h *Hub) Exit(s *Subscription, reply func() []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.workers[s.conn.worker.at][s.conn.format]--
+	h.subs.Add(-1)
 	if r.subs--; r.subs == 0 {
 		delete(h.channels, s.channel)
 	}
@@ -202,3 +205,6 @@ func (h *Hub) spread(channel string, it item, encode func(Format) []byte) {
 		}
 	}
 }
+
+// Subscriptions is how many there are.
+func (h *Hub) Subscriptions() int { return int(h.subs.Load()) }

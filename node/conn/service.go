@@ -1,0 +1,284 @@
+// Package conn speaks the Centrifuge client protocol with one client a socket: it upgrades, authenticates, checks permissions and limits, and
+// turns commands into work for the hub, the feed and the bus.
+//
+// A connection costs one goroutine while it is idle, its reader. Commands run in a goroutine that exists while there are any. A client
+// that sends more than is worked off is no longer read from; one that doesn't read is disconnected by the hub.
+package conn
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"tideline/node/feed"
+	"tideline/node/hub"
+	"tideline/shared/bus"
+	"tideline/shared/channel"
+	"tideline/shared/limit"
+	"tideline/shared/token"
+)
+
+// Options of New. Zero durations and numbers take their limit.
+type Options struct {
+	NodeID, Version, Zone string
+	Bus                   *bus.Bus
+	Table                 *channel.Table
+	Verifier              token.Verifier
+	// AllowedOrigins are scheme://host[:port]; with none, only the request's own host is allowed.
+	AllowedOrigins []string
+	// TrustedHops is how many proxies in front append to X-Forwarded-For.
+	TrustedHops int
+	Metrics     prometheus.Registerer
+	Log         *slog.Logger
+
+	PingInterval, PongTimeout, HandshakeTimeout, AnnounceWindow time.Duration
+}
+
+// Service holds the sockets of one node. It is safe for concurrent use.
+type Service struct {
+	o        Options
+	log      *slog.Logger
+	hub      *hub.Hub
+	feed     *feed.Feed
+	sub      *bus.Subscriber
+	lease    *bus.Lease
+	meter    *meter
+	rpc      map[string]rpcMethod
+	greeting []byte // the connect reply's data
+
+	leaving leaving
+
+	mu       sync.Mutex
+	clients  map[*client]struct{}
+	buckets  [][]*client // by the second of the ping interval at which they are pinged
+	closed   bool        // no newcomers
+	draining atomic.Bool
+	readers  sync.WaitGroup
+}
+
+// Status is what the health endpoints tell.
+type Status struct {
+	Connections    int
+	Channels       int
+	RedisReachable bool
+	Subscription   bus.Health
+	PromotionProof bool
+}
+
+// New makes a service; it refuses connections until Run.
+func New(o Options) (*Service, error) {
+	if o.Bus == nil || o.Table == nil || o.Verifier == nil || o.NodeID == "" {
+		return nil, errors.New("conn: Bus, Table, Verifier and NodeID are required")
+	}
+	o.PingInterval = cmp.Or(o.PingInterval, limit.PingInterval)
+	o.PongTimeout = cmp.Or(o.PongTimeout, limit.PongTimeout)
+	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, limit.HandshakeTimeout)
+	if o.PongTimeout >= o.PingInterval {
+		return nil, fmt.Errorf("conn: pong timeout %v must be under the ping interval %v", o.PongTimeout, o.PingInterval)
+	}
+	s := &Service{o: o, log: o.Log, clients: map[*client]struct{}{}, closed: true,
+		buckets: make([][]*client, max(4, int(o.PingInterval/tick)))}
+	s.rpc = s.methods()
+	greeting, err := json.Marshal(struct {
+		Node string `json:"node"`
+		Zone string `json:"zone,omitempty"`
+	}{o.NodeID, o.Zone})
+	if err != nil {
+		return nil, err
+	}
+	s.greeting = greeting
+	s.meter = newMeter(o.Metrics, s)
+	s.hub = hub.New(hub.Options{Encoder: encoder{}, Meter: s.meter, Window: o.AnnounceWindow})
+	s.feed = feed.New(feed.Options{Source: o.Bus, Sink: s.hub, Log: o.Log, JoinLeave: func(name string) bool {
+		ns, err := o.Table.Lookup(name)
+		return err == nil && ns.JoinLeave
+	}})
+	s.sub = o.Bus.NewSubscriber(s.feed)
+	s.feed.Attach(s.sub)
+	s.lease = o.Bus.NewLease(bus.LeaseOptions{Node: o.NodeID, Info: s.nodeInfo, Members: s.members})
+	s.leaving.wake = make(chan struct{}, 1)
+	return s, nil
+}
+
+// Run works until ctx ends, then closes what connections are left (3001), gives the lease up and returns when all has ended.
+func (s *Service) Run(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = false
+	s.mu.Unlock()
+	// The clients go first: their goodbyes, their leaves and the lease still need what is below.
+	below, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, below := errgroup.WithContext(below)
+	g.Go(func() error { return s.hub.Run(below) })
+	g.Go(func() error { return s.sub.Run(below) })
+	g.Go(func() error { return s.feed.Run(below) })
+	g.Go(func() error { return s.pingLoop(below) })
+	leave, stopLeave := context.WithCancel(below)
+	g.Go(func() error { s.leaving.run(leave, s.lease); return nil })
+	leaseCtx, stopLease := context.WithCancel(below)
+	leaseDone := make(chan struct{})
+	g.Go(func() error { defer close(leaseDone); return s.lease.Run(leaseCtx) })
+
+	select {
+	case <-ctx.Done():
+	case <-below.Done(): // one of them has failed
+	}
+	s.mu.Lock()
+	s.closed = true
+	left := s.listLocked()
+	s.mu.Unlock()
+	for _, c := range left {
+		c.close(byeShutdown)
+	}
+	s.readers.Wait()
+	stopLease()
+	<-leaseDone // it removes this node's members, with their leaves, those still in the queue among them
+	stopLeave()
+	stop()
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("conn: %w", err)
+	}
+	return nil
+}
+
+// Drain refuses newcomers and closes all clients with 3001, in random order and evenly over the window.
+func (s *Service) Drain(ctx context.Context, window time.Duration) error {
+	s.draining.Store(true)
+	s.mu.Lock()
+	s.closed = true
+	left := s.listLocked()
+	s.mu.Unlock()
+	rand.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
+	start := time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for i, c := range left {
+		due := start.Add(window * time.Duration(i) / time.Duration(len(left)))
+		if wait := time.Until(due); wait > 0 {
+			timer.Reset(wait)
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-timer.C:
+			}
+		}
+		c.close(byeShutdown)
+	}
+	return nil
+}
+
+func (s *Service) listLocked() []*client {
+	list := make([]*client, 0, len(s.clients))
+	for c := range s.clients {
+		list = append(list, c)
+	}
+	return list
+}
+
+// Status asks Redis, for at most a second.
+func (s *Service) Status(ctx context.Context) Status {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	s.mu.Lock()
+	n := len(s.clients)
+	s.mu.Unlock()
+	return Status{Connections: n, Channels: s.feed.Stats().Channels, RedisReachable: s.o.Bus.Ping(ctx) == nil,
+		Subscription: s.sub.Health(), PromotionProof: s.o.Bus.PromotionProof()}
+}
+
+func (s *Service) nodeInfo() bus.NodeInfo {
+	s.mu.Lock()
+	n := len(s.clients)
+	s.mu.Unlock()
+	state := "ready"
+	if s.draining.Load() {
+		state = "draining"
+	}
+	return bus.NodeInfo{Zone: s.o.Zone, Version: s.o.Version, State: state, Connections: n, Channels: s.feed.Stats().Channels}
+}
+
+// members lists the presence entries of this node's clients, for a lease that begins anew.
+func (s *Service) members() map[string][]bus.ClientInfo {
+	s.mu.Lock()
+	list := s.listLocked()
+	s.mu.Unlock()
+	all := map[string][]bus.ClientInfo{}
+	for _, c := range list {
+		for _, name := range c.present() {
+			all[name] = append(all[name], c.info())
+		}
+	}
+	return all
+}
+
+// add registers a client; it answers false when the node takes no newcomers.
+func (s *Service) add(c *client) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.clients[c] = struct{}{}
+	// A random second of the interval: everybody who came with one reconnect storm is not pinged at once.
+	i := rand.IntN(len(s.buckets))
+	s.buckets[i] = append(s.buckets[i], c)
+	s.readers.Add(1)
+	return true
+}
+
+func (s *Service) remove(c *client) {
+	s.mu.Lock()
+	delete(s.clients, c)
+	s.mu.Unlock()
+	s.readers.Done()
+}
+
+const tick = time.Second
+
+// pingLoop pings each connection once an interval, looks for its pong, and ends those whose token has expired. A dead
+// client stays in its bucket until its turn comes.
+func (s *Service) pingLoop(ctx context.Context) error {
+	every := s.o.PingInterval / time.Duration(len(s.buckets))
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	wait := max(1, int((s.o.PongTimeout+every-1)/every))
+	for i := 0; ; i = (i + 1) % len(s.buckets) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+		now := time.Now()
+		for _, c := range s.bucket((i + len(s.buckets) - wait) % len(s.buckets)) {
+			c.wantPong()
+		}
+		for _, c := range s.bucket(i) {
+			c.ping(now)
+		}
+	}
+}
+
+// bucket drops the gone from a bucket and answers a copy.
+func (s *Service) bucket(i int) []*client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := s.buckets[i][:0]
+	for _, c := range s.buckets[i] {
+		if _, here := s.clients[c]; here {
+			kept = append(kept, c)
+		}
+	}
+	clear(s.buckets[i][len(kept):])
+	s.buckets[i] = kept
+	return append([]*client(nil), kept...)
+}

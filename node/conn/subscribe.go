@@ -1,0 +1,249 @@
+package conn
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/centrifugal/protocol"
+
+	"tideline/node/feed"
+	"tideline/node/hub"
+	"tideline/shared/bus"
+	"tideline/shared/channel"
+	"tideline/shared/limit"
+	"tideline/shared/token"
+)
+
+// Bits of SubscribeRequest.flag.
+const flagRejectUnrecovered = 1 << 1
+
+// subscribe checks, reserves the channel, and joins it. The reply is written by the hub, right before the first publication.
+func (c *client) subscribe(ctx context.Context, id uint32, req *protocol.SubscribeRequest) error {
+	ns, err := c.readable(req.Channel)
+	if err != nil {
+		return err
+	}
+	if req.Tf != nil || req.Type != 0 {
+		return errNotAvailable // tags filter, map and shared-poll subscriptions
+	}
+	sub := &subscription{ns: ns}
+	if req.Token != "" {
+		if sub.expires, err = c.subscriptionToken(ctx, req.Channel, req.Token); err != nil {
+			return err
+		}
+	}
+	if err := c.reserve(req.Channel, sub); err != nil {
+		return err
+	}
+	rejected := false
+	err = c.enter(ctx, req, sub, func(j feed.Joined) func() []byte {
+		if j.Top.Epoch != "" && req.Recover && !j.Recovered && req.Flag&flagRejectUnrecovered != 0 {
+			rejected = true
+			return nil
+		}
+		return func() []byte { return replyFrame(&protocol.Reply{Id: id, Subscribe: c.subscribeResult(req, sub, j)}) }
+	})
+	if err == nil && rejected {
+		c.mu.Lock()
+		delete(c.subs, req.Channel)
+		c.mu.Unlock()
+		c.drop(req.Channel, sub, nil)
+		return errUnrecoverable
+	}
+	return err
+}
+
+// reserve takes the channel's place among the client's, so that a second subscribe is told.
+func (c *client) reserve(name string, sub *subscription) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.subs[name] != nil {
+		return errAlreadySub
+	}
+	if len(c.subs) >= limit.ChannelsPerClient {
+		return errLimitExceeded
+	}
+	c.subs[name] = sub
+	return nil
+}
+
+// enter makes the presence entry and joins the channel; on failure the channel's place is given up.
+func (c *client) enter(ctx context.Context, req *protocol.SubscribeRequest, sub *subscription, reply func(feed.Joined) func() []byte) error {
+	name := req.Channel
+	err := c.enterPresence(ctx, name, sub)
+	if err == nil {
+		var since *bus.Position
+		if req.Recover && sub.ns.HistorySize > 0 {
+			since = &bus.Position{Epoch: req.Epoch, Offset: req.Offset}
+		}
+		hs := hub.NewSubscription(c.out, name, sub.ns.JoinLeave && req.JoinLeave)
+		err = c.s.feed.Join(ctx, name, since, func(j feed.Joined) {
+			c.mu.Lock()
+			sub.hub = hs
+			c.mu.Unlock()
+			c.s.hub.Enter(hs, j.Top, reply(j))
+		})
+	}
+	if err == nil {
+		return nil
+	}
+	c.mu.Lock()
+	delete(c.subs, name)
+	entered := sub.entered
+	c.mu.Unlock()
+	if entered {
+		c.s.leaving.put(leave{channel: name, client: c.id, announce: sub.ns.JoinLeave})
+	}
+	return err
+}
+
+func (c *client) enterPresence(ctx context.Context, name string, sub *subscription) error {
+	if !sub.ns.Presence {
+		return nil
+	}
+	c.mu.Lock()
+	sub.entered = true // first: an entry whose answer is lost must be removed, too
+	c.mu.Unlock()
+	return c.s.lease.Enter(ctx, name, c.info(), sub.ns.JoinLeave)
+}
+
+// subscribeResult says where the subscription stands and what the client missed. What would fill half of its queue is not sent: the client would
+// be disconnected as slow, recover, and be disconnected again, for ever.
+func (c *client) subscribeResult(req *protocol.SubscribeRequest, sub *subscription, j feed.Joined) *protocol.SubscribeResult {
+	recoverable := sub.ns.HistorySize > 0 && (sub.ns.Recover || req.Recoverable || req.Recover)
+	res := &protocol.SubscribeResult{Recoverable: recoverable, Positioned: recoverable || req.Positioned, Epoch: j.Top.Epoch, Offset: j.Top.Offset,
+		WasRecovering: req.Recover, Recovered: req.Recover && j.Recovered}
+	res.Expires, res.Ttl = lifetime(sub.expires)
+	size := 0
+	for _, p := range j.Missed {
+		size += len(p.Data)
+	}
+	if size > limit.RecoveryBytes {
+		res.Recovered = false
+		return res
+	}
+	if len(j.Missed) > 0 {
+		res.Publications = make([]*protocol.Publication, len(j.Missed))
+		for i, p := range j.Missed {
+			res.Publications[i] = wirePublication(p)
+		}
+	}
+	return res
+}
+
+// serverSubscriptions joins the channels that the token names and answers their results for the connect reply.
+func (c *client) serverSubscriptions(ctx context.Context, names []string, asked map[string]*protocol.SubscribeRequest) (map[string]*protocol.SubscribeResult, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	results := make(map[string]*protocol.SubscribeResult, len(names))
+	for _, name := range names {
+		ns, err := c.s.o.Table.Lookup(name) // the token's signer has decided who may: permissions are not asked
+		if err != nil {
+			c.s.log.Warn("token names a channel that can't be", "channel", name, "error", err)
+			continue
+		}
+		sub := &subscription{ns: ns, serverSide: true}
+		if err := c.reserve(name, sub); err != nil {
+			if errors.Is(err, errAlreadySub) {
+				continue
+			}
+			return nil, err
+		}
+		req := &protocol.SubscribeRequest{Channel: name, JoinLeave: true, Positioned: true}
+		if old := asked[name]; old != nil {
+			req.Recover, req.Epoch, req.Offset = old.Recover, old.Epoch, old.Offset
+		}
+		var joined feed.Joined
+		if err := c.enter(ctx, req, sub, func(j feed.Joined) func() []byte { joined = j; return nil }); err != nil {
+			return nil, err
+		}
+		results[name] = c.subscribeResult(req, sub, joined)
+	}
+	return results, nil
+}
+
+// unsubscribe is never refused.
+func (c *client) unsubscribe(id uint32, req *protocol.UnsubscribeRequest) error {
+	reply := func() []byte {
+		return replyFrame(&protocol.Reply{Id: id, Unsubscribe: &protocol.UnsubscribeResult{}})
+	}
+	c.mu.Lock()
+	sub := c.subs[req.Channel]
+	delete(c.subs, req.Channel)
+	c.mu.Unlock()
+	if sub == nil {
+		c.out.Send(reply())
+		return nil
+	}
+	c.drop(req.Channel, sub, reply)
+	return nil
+}
+
+// subscriptionToken verifies a token for one channel and this user.
+func (c *client) subscriptionToken(ctx context.Context, name, given string) (time.Time, error) {
+	claims, err := c.s.o.Verifier.Verify(ctx, given)
+	switch {
+	case errors.Is(err, token.ErrExpired):
+		return time.Time{}, errTokenExpired
+	case errors.Is(err, token.ErrInvalid):
+		return time.Time{}, errPermission
+	case err != nil:
+		return time.Time{}, err
+	case claims.Channel != name || claims.User != c.user():
+		return time.Time{}, errPermission
+	}
+	return claims.Expires, nil
+}
+
+// subRefresh takes a new token for a subscription that was made with one.
+func (c *client) subRefresh(ctx context.Context, req *protocol.SubRefreshRequest) (*protocol.Reply, string, error) {
+	const method = "sub_refresh"
+	end, err := c.subscriptionToken(ctx, req.Channel, req.Token)
+	if err != nil {
+		return nil, method, err
+	}
+	c.mu.Lock()
+	sub := c.subs[req.Channel]
+	if sub != nil {
+		sub.expires = end
+	}
+	c.mu.Unlock()
+	if sub == nil {
+		return nil, method, errPermission
+	}
+	res := &protocol.SubRefreshResult{}
+	res.Expires, res.Ttl = lifetime(end)
+	return &protocol.Reply{SubRefresh: res}, method, nil
+}
+
+// expireSubscriptions ends those whose token ran out without being refreshed; the client resubscribes with a new one.
+func (c *client) expireSubscriptions(now time.Time) {
+	c.mu.Lock()
+	expired := map[string]*subscription{}
+	for name, sub := range c.subs {
+		if sub.hub != nil && !sub.expires.IsZero() && now.After(sub.expires.Add(expiredGrace)) {
+			expired[name] = sub
+			delete(c.subs, name)
+		}
+	}
+	c.mu.Unlock()
+	for name, sub := range expired {
+		c.drop(name, sub, func() []byte { return unsubscribeFrame(name, unsubExpired, "subscription expired") })
+	}
+}
+
+// subscribed reports whether the client is in the channel.
+func (c *client) subscribed(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sub := c.subs[name]
+	return sub != nil && sub.hub != nil
+}
+
+func (c *client) who() channel.Identity {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.identity
+}

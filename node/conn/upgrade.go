@@ -1,0 +1,159 @@
+package conn
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"tideline/node/hub"
+	"tideline/shared/limit"
+)
+
+// Path of the WebSocket endpoint, as the SDKs expect it.
+const Path = "/connection/websocket"
+
+// readBuffer is the size of the buffer that an idle connection keeps, in bytes.
+const readBuffer = 512
+
+// Register puts the endpoint on the public mux.
+func (s *Service) Register(mux *http.ServeMux) { mux.HandleFunc("GET "+Path, s.serveWebSocket) }
+
+// writeBuffers is shared by all connections: gorilla only writes control frames here.
+var writeBuffers sync.Pool
+
+func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		// Retried by the SDKs, and by then the load balancer knows.
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "this node takes no new connections", http.StatusServiceUnavailable)
+		return
+	}
+	if r.URL.Query().Get("cf_protocol") == "protobuf" {
+		http.Error(w, "the Protobuf format is not available on this node: connect without cf_protocol", http.StatusBadRequest)
+		return
+	}
+	sock := &socket{}
+	up := websocket.Upgrader{
+		ReadBufferSize:  readBuffer,
+		WriteBufferPool: &writeBuffers,
+		Subprotocols:    []string{"centrifuge-json"},
+		CheckOrigin:     s.allowedOrigin,
+	}
+	ws, err := up.Upgrade(hijacker{w, sock}, r, w.Header())
+	if err != nil {
+		s.log.Info("upgrade refused", "remote", clientAddress(r, s.o.TrustedHops), "origin", r.Header.Get("Origin"), "error", err)
+		return // Upgrade has answered
+	}
+	ws.SetReadLimit(limit.MessageBytes)
+	c, err := s.newClient(ws, sock, r)
+	if err != nil {
+		s.log.Error("connection not set up", "error", err)
+		sock.Close()
+		return
+	}
+	if !s.add(c) {
+		c.out.Finish(closeFrame(byeShutdown))
+		c.out.Close(closeWait)
+		sock.Close()
+		return
+	}
+	s.meter.total.Inc()
+	// The HTTP server's goroutine and buffers end with this function; the reader has a stack of its own, and a small one.
+	go c.read()
+}
+
+// allowedOrigin compares the Origin header with the allowed ones, or with the request's own host when there are none. Without the header the
+// client is no browser, and nothing that a browser holds can be abused.
+func (s *Service) allowedOrigin(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	if len(s.o.AllowedOrigins) > 0 {
+		return slices.ContainsFunc(s.o.AllowedOrigins, func(a string) bool { return strings.EqualFold(a, origin) })
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+}
+
+// clientAddress is the address that the outermost trusted proxy saw: counted from the right of X-Forwarded-For, because what stands
+// further left is the client's own claim. With no trusted hops it is the peer's.
+func clientAddress(r *http.Request, hops int) string {
+	peer, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		peer = r.RemoteAddr
+	}
+	if hops == 0 {
+		return peer
+	}
+	var chain []string
+	for _, v := range r.Header.Values("X-Forwarded-For") {
+		for part := range strings.SplitSeq(v, ",") {
+			chain = append(chain, strings.TrimSpace(part))
+		}
+	}
+	if len(chain) < hops {
+		return peer // fewer proxies than configured: somebody came around them
+	}
+	a := chain[len(chain)-hops]
+	if host, _, err := net.SplitHostPort(a); err == nil {
+		a = host
+	}
+	if net.ParseIP(strings.Trim(a, "[]")) == nil {
+		return peer
+	}
+	return a
+}
+
+// hijacker hands gorilla our socket in place of the TCP connection.
+type hijacker struct {
+	http.ResponseWriter
+	sock *socket
+}
+
+func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	nc, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		nc.Close()
+		return nil, nil, errors.New("not a TCP connection: TLS ends before the node")
+	}
+	h.sock.TCPConn = tcp
+	return h.sock, rw, nil
+}
+
+// socket is the TCP connection as gorilla sees it. Once the outbox stands, Write goes through it: gorilla's control frames neither block nor fail on a
+// full socket, and don't land in the middle of a frame. Write deadlines are the outbox's.
+type socket struct {
+	*net.TCPConn
+	out *hub.Conn
+}
+
+func (s *socket) Write(p []byte) (int, error) {
+	if s.out == nil {
+		return s.TCPConn.Write(p)
+	}
+	s.out.Send(slices.Clone(p)) // p is gorilla's buffer
+	return len(p), nil
+}
+
+func (s *socket) SetWriteDeadline(t time.Time) error {
+	if s.out == nil {
+		return s.TCPConn.SetWriteDeadline(t)
+	}
+	return nil
+}
