@@ -115,7 +115,7 @@ func New(o Options) *Feed {
 		reads:     rate.NewLimiter(limit.HistoryReadsPerSecond, limit.HistoryReadsPerSecond),
 		checks:    rate.NewLimiter(limit.PositionReadsPerSecond, limit.PositionReadsPerSecond),
 		followers: map[string]*follower{}}
-	f.queue.wake = make(chan struct{}, 1)
+	f.queue.wake, f.queue.state = make(chan struct{}, 1), map[*follower]place{}
 	return f
 }
 

@@ -94,12 +94,12 @@ func (q *queue) pop(n int) []*follower {
 	return batch
 }
 
-// done gives followers back; those that were pushed meanwhile, or that failed, are queued again.
-func (q *queue) done(batch []*follower, again map[*follower]bool) {
+// done gives followers back; those that were pushed meanwhile are queued again, all of them with again.
+func (q *queue) done(batch []*follower, again bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, fo := range batch {
-		repeat := q.state[fo] == inHandsAgain || again[fo]
+		repeat := q.state[fo] == inHandsAgain || again
 		delete(q.state, fo)
 		if repeat {
 			q.pushLocked(fo, true)
@@ -120,18 +120,27 @@ func (f *Feed) syncLoop(ctx context.Context) error {
 			continue
 		}
 		again := f.compare(ctx, batch)
-		if len(again) == 0 {
-			backoff = retryMin
-		} else {
-			wait := backoff/2 + rand.N(backoff/2)
-			backoff = min(2*backoff, retryMax)
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(wait):
+		settled, repeat := batch[:0:0], batch[:0:0]
+		for _, fo := range batch {
+			if again[fo] {
+				repeat = append(repeat, fo)
+			} else {
+				settled = append(settled, fo)
 			}
 		}
-		f.queue.done(batch, again)
+		f.queue.done(settled, false)
+		if len(repeat) == 0 {
+			backoff = retryMin
+			continue
+		}
+		wait := backoff/2 + rand.N(backoff/2)
+		backoff = min(2*backoff, retryMax)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+		f.queue.done(repeat, true)
 	}
 }
 
