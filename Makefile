@@ -1,0 +1,49 @@
+# Tideline's verbs. CI runs the same ones. Every target is explained by the comment behind it; `make help` shows them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+page_sources := $(shell find web -name node_modules -prune -o -name dist -prune -o -type f -print 2>/dev/null)
+
+.PHONY: help run dev check test lint unit setup page functions bench-functions clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: node/page/dist/index.html ## run all of Tideline on this machine, at http://localhost:8080
+	@go build -o bin/ ./local && exec bin/local
+
+dev: ## the same, with a page that reloads as you type
+	@scripts/npm-ci web
+	@go build -o bin/ ./local && exec bin/local -dev
+
+check: lint ## the fast part of the tests: lint, unit tests, one end-to-end test; under 3 minutes
+	@scripts/npm-ci test
+	go test -short $$(go list ./... | grep -v /test/)
+	go test -short ./test/rules ./test/e2e
+
+test: setup node/page/dist/index.html ## all tests: unit, integration, end to end, browser; under 20 minutes
+	npm --prefix web test
+	go test -race -shuffle=on -timeout 18m ./...
+
+lint: ## formatting, go vet, staticcheck, and the page's own linter
+	@scripts/lint
+
+setup: ## install what the tests need, or say what to install
+	@scripts/setup
+
+page: ## build the page into node/page/dist
+	@scripts/page
+
+node/page/dist/index.html: $(page_sources)
+	@scripts/page
+
+functions: ## build the Lambda functions into dist/
+	@scripts/functions.sh
+
+bench-functions: ## cold start and size of the Lambda functions
+	@scripts/bench-functions.sh
+
+clean: ## remove what was built; todos and secrets in .tideline stay
+	rm -rf bin dist cdk.out test/artifacts
+	find node/page/dist -mindepth 1 ! -name .gitkeep -delete

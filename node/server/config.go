@@ -1,0 +1,245 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"tideline/shared/bus"
+	"tideline/shared/limit"
+	"tideline/shared/token"
+)
+
+// Bounds of the settings.
+const (
+	maxTrustedHops = 8                // proxies between the browser and a node
+	maxDrain       = 30 * time.Minute // DRAIN_GRACE and DRAIN_WINDOW, each
+)
+
+// Config is a node's settings, checked. ParseConfig makes one from the environment, package local fills one in by hand.
+type Config struct {
+	Public, Private string // listen addresses, host:port
+	NodeID          string
+	Stage           string
+	Zone            string
+	RedisURL        string
+	TokenSecrets    string // as token.ParseSecrets takes it
+	AllowedOrigins  []string
+	TrustedHops     int
+	Scheme          string // of the address that browsers use: http or https
+	DrainGrace      time.Duration
+	DrainWindow     time.Duration
+	LogLevel        slog.Level
+	LogText         bool // for a person; false is JSON
+}
+
+// setting is one environment variable.
+type setting struct{ name, fallback, help string }
+
+var settings = []setting{
+	{"PORT", "8000", "public port: sockets and the page. A number, or host:port to listen on one address; 0 takes a free port"},
+	{"PRIVATE_PORT", "9000", "private port: health, metrics, profiles. Same forms as PORT. Never expose it to the internet"},
+	{"NODE_ID", "", "name of this node, unique in the fleet; up to 64 of A-Z a-z 0-9 . _ - (default: host name and a random part)"},
+	{"STAGE", "dev", "deployment that this node belongs to; part of every key in Redis; up to 32 of a-z 0-9 -"},
+	{"REDIS_URL", "", "required. redis://, rediss:// (TLS), redis+cluster:// or rediss+cluster:// with [user:password@]host:port"},
+	{"TOKEN_SECRETS", "", "required. Secrets of access tokens, comma separated, at least 32 bytes each, or @/path/of/a/file that has them and is read again when it changes"},
+	{"ALLOWED_ORIGINS", "", "origins whose pages may open sockets here, comma separated, such as https://app.example.com (default: the page's own host only)"},
+	{"TRUSTED_HOPS", "0", "proxies in front, 0 to 8: the client's address is taken from X-Forwarded-For, this many from the right"},
+	{"PUBLIC_SCHEME", "http", "http or https: how browsers reach the deployment"},
+	{"ZONE", "", "availability zone, shown in the registry of nodes"},
+	{"DRAIN_GRACE", limit.DrainGrace.String(), "after SIGTERM: how long to serve on, not ready, while the load balancer notices"},
+	{"DRAIN_WINDOW", limit.DrainWindow.String(), "then: the time over which the clients are closed, in random order"},
+	{"LOG_LEVEL", "info", "debug, info, warn or error"},
+	{"LOG_FORMAT", "json", "json, or text for a person"},
+}
+
+var (
+	nodeIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	stagePattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+)
+
+// ParseConfig reads the settings. The error names every variable that is wrong, one a line, and never quotes a secret.
+func ParseConfig(getenv func(string) string) (Config, error) {
+	p := parser{getenv: getenv}
+	c := Config{
+		Public:         p.address("PORT"),
+		Private:        p.address("PRIVATE_PORT"),
+		NodeID:         p.matching("NODE_ID", nodeIDPattern),
+		Stage:          p.matching("STAGE", stagePattern),
+		Zone:           p.matching("ZONE", nodeIDPattern),
+		RedisURL:       p.redis("REDIS_URL"),
+		TokenSecrets:   p.secrets("TOKEN_SECRETS"),
+		AllowedOrigins: p.origins("ALLOWED_ORIGINS"),
+		TrustedHops:    p.number("TRUSTED_HOPS", 0, maxTrustedHops),
+		Scheme:         p.oneOf("PUBLIC_SCHEME", "http", "https"),
+		DrainGrace:     p.duration("DRAIN_GRACE", maxDrain),
+		DrainWindow:    p.duration("DRAIN_WINDOW", maxDrain),
+		LogText:        p.oneOf("LOG_FORMAT", "json", "text") == "text",
+	}
+	if err := c.LogLevel.UnmarshalText([]byte(p.oneOf("LOG_LEVEL", "debug", "info", "warn", "error"))); err != nil {
+		c.LogLevel = slog.LevelInfo // oneOf has reported it
+	}
+	if c.NodeID == "" {
+		c.NodeID = defaultNodeID()
+	}
+	if c.Public == c.Private && c.Public != "" && !strings.HasSuffix(c.Public, ":0") {
+		p.wrong("PRIVATE_PORT", "is the same as PORT")
+	}
+	return c, errors.Join(p.errs...)
+}
+
+func defaultNodeID() string {
+	host, err := os.Hostname()
+	if err != nil || !nodeIDPattern.MatchString(host) || len(host) > 48 {
+		host = "node"
+	}
+	return host + "-" + strings.ToLower(rand.Text()[:6])
+}
+
+// parser collects every mistake, so that one start tells all of them.
+type parser struct {
+	getenv func(string) string
+	errs   []error
+}
+
+func (p *parser) wrong(name, format string, args ...any) {
+	p.errs = append(p.errs, fmt.Errorf("%s: "+format, append([]any{name}, args...)...))
+}
+
+func (p *parser) get(name string) string {
+	for _, s := range settings {
+		if s.name == name {
+			return cmp.Or(strings.TrimSpace(p.getenv(name)), s.fallback)
+		}
+	}
+	panic("setting not in the table: " + name) // so that --help can't miss one
+}
+
+func (p *parser) address(name string) string {
+	v := p.get(name)
+	if !strings.Contains(v, ":") {
+		v = ":" + v
+	}
+	host, port, err := net.SplitHostPort(v)
+	if err != nil {
+		p.wrong(name, "%q is neither a port nor host:port", v)
+		return ""
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+		p.wrong(name, "port %q is not a number from 0 to 65535", port)
+		return ""
+	} else {
+		return net.JoinHostPort(host, strconv.FormatUint(n, 10))
+	}
+}
+
+func (p *parser) matching(name string, pattern *regexp.Regexp) string {
+	v := p.get(name)
+	if v != "" && !pattern.MatchString(v) {
+		p.wrong(name, "%q does not match %s", v, pattern)
+	}
+	return v
+}
+
+func (p *parser) oneOf(name string, allowed ...string) string {
+	v := p.get(name)
+	for _, a := range allowed {
+		if strings.EqualFold(v, a) {
+			return a
+		}
+	}
+	p.wrong(name, "%q is none of %s", v, strings.Join(allowed, ", "))
+	return ""
+}
+
+func (p *parser) number(name string, low, high int) int {
+	n, err := strconv.Atoi(p.get(name))
+	if err != nil || n < low || n > high {
+		p.wrong(name, "%q is not a number from %d to %d", p.get(name), low, high)
+	}
+	return n
+}
+
+func (p *parser) duration(name string, high time.Duration) time.Duration {
+	d, err := time.ParseDuration(p.get(name))
+	if err != nil || d < 0 || d > high {
+		p.wrong(name, "%q is not a duration from 0s to %s, such as 20s", p.get(name), high)
+	}
+	return d
+}
+
+// redis lets the bus judge the URL: opening one doesn't connect, and its errors hold no password.
+func (p *parser) redis(name string) string {
+	v := p.get(name)
+	if v == "" {
+		p.wrong(name, "missing, such as redis://127.0.0.1:6379")
+		return ""
+	}
+	b, err := bus.Open(context.Background(), bus.Options{URL: v, Stage: "check"})
+	if err != nil {
+		p.wrong(name, "%w", err)
+		return ""
+	}
+	if err := b.Close(); err != nil {
+		p.wrong(name, "%w", err)
+	}
+	return v
+}
+
+func (p *parser) secrets(name string) string {
+	v := p.get(name)
+	if v == "" {
+		p.wrong(name, "missing; make one with: openssl rand -hex 32")
+	} else if _, err := token.ParseSecrets(v, nil, nil); err != nil {
+		p.wrong(name, "%w", err)
+	}
+	return v
+}
+
+func (p *parser) origins(name string) []string {
+	origins := split(p.get(name))
+	for _, o := range origins {
+		u, err := url.Parse(o)
+		switch {
+		case o == "*":
+			p.wrong(name, "* would let any site use a visitor's session; list the origins")
+		case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || o != u.Scheme+"://"+u.Host:
+			p.wrong(name, "%q is not an origin of the form https://host or https://host:port", o)
+		}
+	}
+	return origins
+}
+
+func split(list string) []string {
+	var parts []string
+	for part := range strings.SplitSeq(list, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return parts
+}
+
+// Help prints what every variable means.
+func Help(w io.Writer) {
+	fmt.Fprint(w, "Usage: node [--version] [--help]\n\nA Tideline node: holds sockets and serves the page. Settings come from the environment:\n\n")
+	for _, s := range settings {
+		fmt.Fprintf(w, "  %-16s %s", s.name, s.help)
+		if s.fallback != "" {
+			fmt.Fprintf(w, " (default: %s)", s.fallback)
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprint(w, "\nSIGTERM or Ctrl-C drains and stops; a second one ends at once.\n")
+}

@@ -1,0 +1,50 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tideline/node/conn"
+	"tideline/node/page"
+	"tideline/shared/bus"
+	"tideline/shared/channel"
+	"tideline/shared/token"
+)
+
+// Open makes a node of its settings, on listeners that the caller has opened and the node will close. It connects to nothing:
+// Redis may be away. The error, if any, leaves the listeners to the caller.
+func Open(ctx context.Context, c Config, public, private net.Listener, log *slog.Logger) (*Node, error) {
+	verifier, err := token.ParseSecrets(c.TokenSecrets, nil, func(err error) { log.Warn("token secrets not read again", "error", err) })
+	if err != nil {
+		return nil, fmt.Errorf("TOKEN_SECRETS: %w", err)
+	}
+	pages, err := page.New(c.Scheme)
+	if err != nil {
+		return nil, err
+	}
+	b, err := bus.Open(ctx, bus.Options{URL: c.RedisURL, Stage: c.Stage, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("REDIS_URL: %w", err)
+	}
+	registry := prometheus.NewRegistry()
+	sockets, err := conn.New(conn.Options{
+		NodeID: c.NodeID, Version: Version(), Zone: c.Zone,
+		Bus: b, Table: channel.Shipped(), Verifier: verifier,
+		AllowedOrigins: c.AllowedOrigins, TrustedHops: c.TrustedHops,
+		Metrics: prometheus.WrapRegistererWith(prometheus.Labels{"instance": c.NodeID}, registry), Log: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	n, err := New(Options{NodeID: c.NodeID, Sockets: sockets, Page: pages, Registry: registry, Public: public, Private: private,
+		DrainGrace: c.DrainGrace, DrainWindow: c.DrainWindow, Log: log, Release: b.Close})
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return n, nil
+}
