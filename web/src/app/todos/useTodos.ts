@@ -1,0 +1,220 @@
+// The todos of this user: read over REST, kept up by the channel, changed optimistically.
+import { useQuery } from "@tanstack/react-query";
+import { useMemo, useRef, useState, useSyncExternalStore } from "react";
+import { UnauthorizedError, type UseChannel } from "../../react";
+import { useQueryChannel } from "../../react/query";
+import type { Problem } from "../api";
+import { backoff } from "../backoff";
+import { uuid } from "../ids";
+import { asProblem, type Session, useSession } from "../session";
+import { type Todo, type TodoEvent, type TodoItem, TodoModel, type TodoPatch } from "./model";
+
+/** How many todos one page of the list holds. */
+const PAGE = 200;
+/** Pages read at most: past it the server has more todos than it allows a user to have. */
+const PAGES = 100;
+/** Tries of a call that can be repeated without harm. */
+const TRIES = 3;
+
+interface Page {
+  items: Todo[];
+  next?: string;
+}
+
+export interface Todos {
+  items: readonly TodoItem[];
+  /** Nothing has been read yet. */
+  isLoading: boolean;
+  /** The last read failed, and there is nothing older to show or it may be out of date. */
+  problem: Problem | null;
+  retry: () => void;
+  channel: UseChannel;
+  actions: TodoActions;
+}
+
+export function useTodos(): Todos {
+  const session = useSession();
+  const [model] = useState(() => new TodoModel());
+  const queryKey = useMemo(() => ["todos", session.user] as const, [session.user]);
+  const items = useSyncExternalStore(model.watch, model.view);
+
+  const channel = useQueryChannel<TodoEvent>(`todos:#${session.user}`, {
+    queryKey,
+    onPublication: ({ data }) => {
+      if (data.type === "todos.changed") void query.refetch();
+      else model.apply(data);
+    },
+  });
+  const query = useQuery({
+    queryKey,
+    queryFn: ({ signal }) => readAll(session, model, signal),
+    retry: (failures, error) => failures < TRIES && !(error instanceof UnauthorizedError),
+    retryDelay: (failures) => backoff(failures),
+    refetchOnWindowFocus: false,
+    staleTime: Number.POSITIVE_INFINITY,
+  });
+
+  const actions = useRef<TodoActions | null>(null);
+  actions.current ??= new TodoActions(session, model);
+  return {
+    items,
+    isLoading: query.isPending && items.length === 0,
+    problem: query.isError ? asProblem(query.error) : null,
+    retry: () => void query.refetch(),
+    channel,
+    actions: actions.current,
+  };
+}
+
+/** Reads all pages into the model. Answers how many there are. */
+async function readAll(session: Session, model: TodoModel, signal: AbortSignal): Promise<number> {
+  const since = model.now();
+  const all: Todo[] = [];
+  let cursor: string | undefined;
+  for (let page = 0; page < PAGES; page++) {
+    const query = new URLSearchParams({ limit: String(PAGE), ...(cursor === undefined ? {} : { cursor }) });
+    const { data } = await session.api<Page>(`/api/todos?${query}`, { signal });
+    for (const todo of data.items) model.learn(todo);
+    all.push(...data.items);
+    cursor = data.next;
+    if (!cursor) break;
+  }
+  model.reconcile(all, since);
+  return all.length;
+}
+
+export type Outcome = { ok: true; todo?: Todo } | { ok: false; problem: Problem; conflict: boolean };
+
+/** Changes to todos. Each is shown at once and taken back if it is refused; changes of one todo are sent one after the other. */
+export class TodoActions {
+  readonly #session: Session;
+  readonly #model: TodoModel;
+  readonly #queues = new Map<string, Promise<unknown>>();
+
+  constructor(session: Session, model: TodoModel) {
+    this.#session = session;
+    this.#model = model;
+  }
+
+  add(title: string, dueAt?: string): Promise<Outcome> {
+    const now = new Date().toISOString();
+    const todo: Todo = { id: uuid(), title, done: false, version: 0, createdAt: now, updatedAt: now };
+    if (dueAt !== undefined) todo.dueAt = dueAt;
+    return this.#put(todo);
+  }
+
+  /** Brings a deleted todo back, under its old id. */
+  restore(todo: Todo): Promise<Outcome> {
+    return this.#put(todo);
+  }
+
+  /**
+   * Changes a todo. With `basedOn` the change is refused (`conflict`) if somebody else has changed it since that version; without,
+   * the last one wins, which is what a checkbox means.
+   */
+  patch(id: string, patch: TodoPatch, basedOn?: number): Promise<Outcome> {
+    const key = uuid();
+    this.#model.propose({ key, kind: "patch", id, patch });
+    return this.#inOrder(id, async () => {
+      try {
+        const { data } = await this.#session.api<Todo>(`/api/todos/${id}`, {
+          method: "PATCH",
+          body: patch,
+          headers: basedOn === undefined ? {} : { "If-Match": `"${basedOn}"` },
+        });
+        this.#model.settle(key, data);
+        return { ok: true, todo: data };
+      } catch (error) {
+        const problem = asProblem(error);
+        const newer = problem.status === 412 ? await this.#read(id) : undefined;
+        this.#model.settle(key, newer);
+        return { ok: false, problem, conflict: problem.status === 412 };
+      }
+    });
+  }
+
+  remove(id: string): Promise<Outcome> {
+    const key = uuid();
+    this.#model.propose({ key, kind: "delete", id });
+    return this.#inOrder(id, async () => {
+      try {
+        await repeat(() => this.#session.api(`/api/todos/${id}`, { method: "DELETE" }));
+      } catch (error) {
+        const problem = asProblem(error);
+        if (problem.status !== 404) {
+          this.#model.settle(key);
+          return { ok: false, problem, conflict: false };
+        }
+      }
+      this.#model.forget(key, id);
+      return { ok: true };
+    });
+  }
+
+  async clearCompleted(): Promise<Outcome> {
+    const done = this.#model.view().filter((item) => item.done);
+    const keys = done.map(({ id }) => {
+      const key = uuid();
+      this.#model.propose({ key, kind: "delete", id });
+      return { key, id };
+    });
+    try {
+      await this.#session.api("/api/todos/clear-completed", { method: "POST" });
+      for (const { key, id } of keys) this.#model.forget(key, id);
+      return { ok: true };
+    } catch (error) {
+      for (const { key } of keys) this.#model.settle(key);
+      return { ok: false, problem: asProblem(error), conflict: false };
+    }
+  }
+
+  #put(todo: Todo): Promise<Outcome> {
+    const key = uuid();
+    this.#model.propose({ key, kind: "create", todo });
+    const { title, done, note, dueAt } = todo;
+    const body = { title, done, ...(note ? { note } : {}), ...(dueAt ? { dueAt } : {}) };
+    return this.#inOrder(todo.id, async () => {
+      try {
+        // The id is ours, so a repeated PUT creates once.
+        const { data } = await repeat(() =>
+          this.#session.api<Todo>(`/api/todos/${todo.id}`, { method: "PUT", body }),
+        );
+        this.#model.settle(key, data);
+        return { ok: true, todo: data };
+      } catch (error) {
+        this.#model.settle(key);
+        return { ok: false, problem: asProblem(error), conflict: false };
+      }
+    });
+  }
+
+  async #read(id: string): Promise<Todo | undefined> {
+    try {
+      return (await this.#session.api<Todo>(`/api/todos/${id}`)).data;
+    } catch {
+      return undefined; // the event with the newer state is on its way
+    }
+  }
+
+  #inOrder(id: string, run: () => Promise<Outcome>): Promise<Outcome> {
+    const mine = (this.#queues.get(id) ?? Promise.resolve()).then(run);
+    this.#queues.set(id, mine);
+    void mine.finally(() => {
+      if (this.#queues.get(id) === mine) this.#queues.delete(id);
+    });
+    return mine;
+  }
+}
+
+/** Repeats an idempotent call whose request or answer was lost, or that met a server that was busy. */
+async function repeat<T>(run: () => Promise<T>): Promise<T> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await run();
+    } catch (error) {
+      const problem = asProblem(error);
+      if ((!problem.lost && problem.status !== 503) || attempt + 1 >= TRIES || !navigator.onLine) throw error;
+      await new Promise((done) => setTimeout(done, backoff(attempt)));
+    }
+  }
+}
