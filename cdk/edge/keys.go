@@ -1,0 +1,75 @@
+package edge
+
+import (
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awseventstargets"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/jsii-runtime-go"
+)
+
+// Partition keys of the key ring's table, as shared/token writes them.
+const (
+	publicPartition  = "public"
+	privatePartition = "private"
+)
+
+// declareKeys: the table that holds signing keys, under a key of its own; the function that rotates them; the function that signs.
+func (e *Edge) declareKeys() {
+	key := awskms.NewKey(e, str("KeysKey"), &awskms.KeyProps{Description: str("Tideline's signing keys, stage " + e.props.Stage),
+		EnableKeyRotation: yes, RemovalPolicy: e.Removal()})
+	e.KeysTable = awsdynamodb.NewTableV2(e, str("KeysTable"), &awsdynamodb.TablePropsV2{
+		PartitionKey:        &awsdynamodb.Attribute{Name: str("pk"), Type: awsdynamodb.AttributeType_STRING},
+		SortKey:             &awsdynamodb.Attribute{Name: str("sk"), Type: awsdynamodb.AttributeType_STRING},
+		TimeToLiveAttribute: str("ttl"), Billing: awsdynamodb.Billing_OnDemand(nil),
+		Encryption:         awsdynamodb.TableEncryptionV2_CustomerManagedKey(key, nil),
+		DeletionProtection: jsii.Bool(e.props.Protect), RemovalPolicy: e.Removal(),
+		PointInTimeRecoverySpecification: &awsdynamodb.PointInTimeRecoverySpecification{PointInTimeRecoveryEnabled: yes}})
+	env := map[string]*string{"KEYS_TABLE": e.KeysTable.TableName()}
+	from := e.declareIssuer()
+	if from != nil {
+		env["OIDC_ISSUERS"], env["OIDC_AUDIENCE"] = from.url, from.audience
+	}
+	e.Keys = e.Function("Keys", FunctionProps{Build: "keys", Environment: env,
+		Description: "rotates the signing keys and fetches the issuers' public keys"})
+	e.KeysTable.GrantReadWriteData(e.Keys.Lambda)
+	rule := awsevents.NewRule(e, str("KeysSchedule"), &awsevents.RuleProps{Schedule: awsevents.Schedule_Rate(span(keysEvery)),
+		Description: str("rotation of signing keys and fetching of issuers' keys")})
+	rule.AddTarget(awseventstargets.NewLambdaFunction(e.Keys.Alias, &awseventstargets.LambdaFunctionProps{
+		RetryAttempts: num(2), MaxEventAge: span(keysEvery)}))
+	e.declareSession(from)
+}
+
+// declareSession: the only function that reads private keys.
+func (e *Edge) declareSession(from *issuer) {
+	env := map[string]*string{"GUESTS": str("true")}
+	if from != nil {
+		env = map[string]*string{"GUESTS": str("false"), "OIDC_ISSUER": from.url, "OIDC_AUDIENCE": from.audience, "OIDC_ROLE_CLAIM": from.roleClaim}
+	}
+	env["KEYS_TABLE"] = e.KeysTable.TableName()
+	e.Session = e.Function("Session", FunctionProps{Build: "session", VerifiesTokens: true, Environment: env,
+		Description: "signs users in and makes their tokens"})
+	e.grantKeys(e.Session.Lambda, privatePartition)
+	e.Route(e.Session, 10, "/api/session", "/api/session/*")
+}
+
+// verifierEnvironment tells a process where the public keys are.
+func (e *Edge) verifierEnvironment() map[string]*string {
+	return map[string]*string{"KEYS_TABLE": e.KeysTable.TableName()}
+}
+
+func (e *Edge) grantPublicKeys(to awsiam.IGrantable) { e.grantKeys(to, publicPartition) }
+
+// grantKeys allows reading one partition of the key table and decrypting it, through DynamoDB only.
+func (e *Edge) grantKeys(to awsiam.IGrantable, partition string) {
+	principal := to.GrantPrincipal()
+	principal.AddToPrincipalPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+		Actions: jsii.Strings("dynamodb:GetItem", "dynamodb:Query"), Resources: &[]*string{e.KeysTable.TableArn()},
+		Conditions: &map[string]any{"ForAllValues:StringEquals": map[string]any{"dynamodb:LeadingKeys": []any{partition}},
+			"Null": map[string]any{"dynamodb:LeadingKeys": "false"}}}))
+	principal.AddToPrincipalPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+		Actions: jsii.Strings("kms:Decrypt"), Resources: &[]*string{e.KeysTable.EncryptionKey().KeyArn()},
+		Conditions: &map[string]any{"StringEquals": map[string]any{"kms:ViaService": "dynamodb." + *awscdk.Aws_REGION() + ".amazonaws.com"}}}))
+}

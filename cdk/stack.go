@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/jsii-runtime-go"
+
+	"tideline/cdk/edge"
+	"tideline/cdk/settings"
+	"tideline/cdk/todoapp"
+)
+
+// declare makes the stack of one deployment: the edge, the application on it, tags and outputs.
+func declare(app awscdk.App, s settings.Settings, builds edge.Builds, region string) awscdk.Stack {
+	props := &awscdk.StackProps{StackName: jsii.String("tideline-" + s.Stage), Description: jsii.String("Tideline " + s.Stage + ": realtime edge and todo application"),
+		TerminationProtection: jsii.Bool(s.Prod)}
+	if region != "" {
+		// The region alone: with an account too, the CDK would look up zones, and synthesis would need credentials.
+		props.Env = &awscdk.Environment{Region: jsii.String(region)}
+	}
+	stack := awscdk.NewStack(app, jsii.String("tideline-"+s.Stage), props)
+	tag(stack, s)
+	e := edge.NewEdge(stack, "Edge", edgeProps(s, builds))
+	if s.App == settings.AppTodo {
+		todoapp.New(stack, "Todo", e, todoapp.Props{TableName: s.TableName, TableStreamARN: s.TableStreamARN})
+	}
+	output(stack, e, s)
+	return stack
+}
+
+// functionsOf lists the functions that a deployment needs built.
+func functionsOf(s settings.Settings) []string {
+	all := []string{"keys", "session", "broadcast"}
+	if s.App == settings.AppTodo {
+		all = append(all, todoapp.Builds...)
+	}
+	return all
+}
+
+func tag(stack awscdk.Stack, s settings.Settings) {
+	for name, value := range map[string]string{edge.TagApp: "tideline", edge.TagStage: s.Stage, edge.TagVersion: s.Version} {
+		awscdk.Tags_Of(stack).Add(jsii.String(name), jsii.String(value), nil)
+	}
+}
+
+func edgeProps(s settings.Settings, builds edge.Builds) edge.Props {
+	return edge.Props{Stage: s.Stage, Protect: s.Prod, Builds: builds,
+		Network: edge.Network{Zones: s.Zones, VPCID: s.VPCID, Subnets: s.SubnetIDs, PublicSubnets: s.PublicSubnetIDs, Shell: s.Shell},
+		Front:   edge.Front{Public: s.Edge == settings.EdgeALB, Domain: s.DomainName, CertificateARN: s.CertificateARN, WebACLARN: s.WebACLARN},
+		Cache:   edge.Cache{Kind: s.Cache, Engine: s.Engine, NodeType: s.CacheNodeType, Shards: s.CacheShards, URL: s.RedisURL},
+		Nodes: edge.Nodes{InstanceType: s.NodeInstanceType, X86: s.NodeArch == settings.AMD64, Min: s.MinNodes, Max: s.MaxNodes,
+			ConnectionsPerNode: s.ConnectionsPerNode, IgnoreAlarms: !s.RefreshAlarms},
+		Auth: edge.Auth{Issuer: s.OIDCIssuer, Audience: s.OIDCAudience, RoleClaim: s.RoleClaim, Cognito: s.Cognito},
+	}
+}
+
+func output(stack awscdk.Stack, e *edge.Edge, s settings.Settings) {
+	for name, o := range map[string]struct {
+		value *string
+		what  string
+	}{
+		"URL":             {e.URL, "the page"},
+		"WebSocketURL":    {e.SocketURL, "where clients connect"},
+		"BalancerDNSName": {e.Balancer.LoadBalancerDnsName(), "load balancer"},
+		"RedisEndpoint":   {e.RedisEndpoint(), "the bus, reachable from inside only"},
+		"NodeGroup":       {e.Group.AutoScalingGroupName(), "Auto Scaling group of the nodes"},
+		"NodeTargets":     {e.Targets.TargetGroupArn(), "target group of the nodes"},
+		"NodeLogGroup":    {e.NodeLogs.LogGroupName(), "logs of the nodes"},
+		"KeysTable":       {e.KeysTable.TableName(), "signing keys"},
+		"BroadcastArn":    {e.Broadcast.Alias.FunctionArn(), "publishes for other services"},
+		"BroadcastURL":    {e.BroadcastURL, "the same, by signed HTTP request"},
+		"BroadcastTopic":  {e.Topic.TopicArn(), "the same, by SNS"},
+		"PublisherPolicy": {e.Publisher.ManagedPolicyArn(), "attach it to whoever shall publish"},
+		"SessionArn":      {e.Session.Alias.FunctionArn(), "function"},
+		"KeysArn":         {e.Keys.Alias.FunctionArn(), "function"},
+		"EdgeMode":        {jsii.String(s.Edge), "fixed for the stack's life"},
+		"DataIsKept":      {jsii.String(fmt.Sprint(s.Prod)), "whether tables and buckets outlive the stack"},
+		"Version":         {jsii.String(s.Version), "what is deployed"},
+	} {
+		awscdk.NewCfnOutput(stack, jsii.String(name), &awscdk.CfnOutputProps{Value: o.value, Description: jsii.String(o.what)})
+	}
+}
