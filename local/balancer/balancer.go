@@ -70,7 +70,7 @@ type target struct {
 	proxy  http.Handler
 
 	outstanding int
-	checked     bool // the first check has been done; until then a target gets nobody
+	initial     bool // has never been healthy: the first good check will do
 	healthy     bool
 	streak      int // checks in a row that contradict healthy
 	draining    bool
@@ -93,7 +93,7 @@ func New(o Options) (*Balancer, error) {
 			return nil, fmt.Errorf("target %q: needs a URL, a health URL and a name of its own", t.Name)
 		}
 		seen[t.Name] = true
-		entry := &target{Target: t, cookie: rand.Text()}
+		entry := &target{Target: t, cookie: rand.Text(), initial: true}
 		entry.proxy = b.newProxy(t.URL, transport, entry)
 		b.targets = append(b.targets, entry)
 	}
@@ -243,20 +243,30 @@ func (b *Balancer) Run(ctx context.Context) error {
 }
 
 func (b *Balancer) watch(ctx context.Context, t *target) {
-	tick := time.NewTicker(b.options.HealthEvery)
-	defer tick.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
 		err := b.ask(ctx, t)
 		if ctx.Err() != nil {
 			return
 		}
-		b.record(t, err)
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
+		if b.record(t, err); b.isInitial(t) {
+			timer.Reset(b.options.HealthEvery / 20) // a person is waiting for the first one
+		} else {
+			timer.Reset(b.options.HealthEvery)
 		}
 	}
+}
+
+func (b *Balancer) isInitial(t *target) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return t.initial
 }
 
 func (b *Balancer) ask(ctx context.Context, t *target) error {
@@ -276,11 +286,10 @@ func (b *Balancer) ask(ctx context.Context, t *target) error {
 	return nil
 }
 
-// record turns the outcomes of checks into health: the first good check makes a new target healthy, later it takes some in a row.
+// record turns the outcomes of checks into health: one good check makes a new target healthy, later it takes some in a row.
 func (b *Balancer) record(t *target, err error) {
 	b.mu.Lock()
-	first, was := !t.checked, t.healthy
-	t.checked = true
+	was := t.healthy
 	switch {
 	case (err == nil) == t.healthy:
 		t.streak = 0
@@ -289,8 +298,8 @@ func (b *Balancer) record(t *target, err error) {
 			t.healthy, t.streak = false, 0
 		}
 	default:
-		if t.streak++; first || t.streak >= limit.HealthSuccesses {
-			t.healthy, t.streak = true, 0
+		if t.streak++; t.initial || t.streak >= limit.HealthSuccesses {
+			t.healthy, t.initial, t.streak = true, false, 0
 		}
 	}
 	now := t.healthy
