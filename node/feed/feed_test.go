@@ -145,6 +145,7 @@ func (r *recorder) Unsubscribe(name string) {
 
 func (r *recorder) want(t *testing.T, want ...string) {
 	t.Helper()
+	time.Sleep(10 * time.Millisecond) // virtual: more than the round trips of a repair
 	synctest.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
