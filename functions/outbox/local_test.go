@@ -10,15 +10,12 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
-	"go.uber.org/goleak"
 
 	"tideline/functions/outbox"
 	"tideline/shared/bus"
 	"tideline/shared/todo"
 	"tideline/shared/todo/bolt"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // flaky is a bus that is away for a while, and hears everything after that.
 type flaky struct {

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodbstreams"
 
 	"tideline/test/redistest"
@@ -214,4 +215,14 @@ func projectRoot() (string, error) {
 		}
 	}
 	return "", errors.New("no go.mod above the working directory")
+}
+
+// At is a server that somebody else started.
+func At(url string) *Server {
+	return &Server{URL: url, http: &http.Client{Transport: &http.Transport{}}}
+}
+
+// Key is a primary key of two strings, in the SDK's form, named pk and sk.
+func Key(pk, sk string) map[string]types.AttributeValue {
+	return map[string]types.AttributeValue{"pk": &types.AttributeValueMemberS{Value: pk}, "sk": &types.AttributeValueMemberS{Value: sk}}
 }
