@@ -16,6 +16,7 @@ import (
 //	tl:<stage>:{p}:x:<channel>   sorted set: the fields of d by the time they may be forgotten, in ms
 //	tl:<stage>:{p}:c:<channel>   the pub/sub channel
 //	tl:<stage>:{p}:l:<lock>      string: the token that holds a lock, in the partition of the channel that it guards
+//	tl:<stage>:{p}:y:<probe>     string: the last probe of a subscriber connection
 //	tl:<stage>:{nodes}:…         what belongs to the fleet and to no channel
 //
 // p = FNV-1a-32(channel) mod limit.Partitions, in decimal. m, d and x are created together and live equally long: in a migrating
@@ -27,6 +28,7 @@ const (
 	keyExpiry  = "x:"
 	keyChannel = "c:"
 	keyLock    = "l:"
+	keyProbe   = "y:"
 	// metaCursor starts the fields of m that hold cursors.
 	metaCursor = "c"
 )

@@ -1,7 +1,6 @@
 package redistest
 
 import (
-	"io"
 	"net"
 	"sync"
 	"time"
@@ -14,7 +13,7 @@ type Proxy struct {
 
 	mu       sync.Mutex
 	target   string
-	conns    map[net.Conn]struct{}
+	conns    map[net.Conn]bool // the value: stalled
 	refusing bool
 	resumed  chan struct{} // closed when nothing is paused
 	answers  bool          // only what comes from the target is paused
@@ -29,7 +28,7 @@ func StartProxy(t T, target string) *Proxy {
 	if err != nil {
 		t.Fatalf("redistest: %v", err)
 	}
-	p := &Proxy{listener: l, target: target, conns: map[net.Conn]struct{}{}, resumed: make(chan struct{})}
+	p := &Proxy{listener: l, target: target, conns: map[net.Conn]bool{}, resumed: make(chan struct{})}
 	close(p.resumed)
 	p.done.Go(p.accept)
 	t.Cleanup(func() { _ = p.Close() })
@@ -47,6 +46,16 @@ func (p *Proxy) Target(addr string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.target = addr
+}
+
+// Stall makes the connections that are open now silent for good, as a network does that drops packets: they stay open, what is sent
+// on them arrives nowhere. New connections work.
+func (p *Proxy) Stall() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		p.conns[c] = true
+	}
 }
 
 // Cut closes every connection and answers how many there were.
@@ -148,7 +157,7 @@ func (p *Proxy) relay(client net.Conn) {
 		p.mu.Unlock()
 		return
 	}
-	p.conns[client], p.conns[server] = struct{}{}, struct{}{}
+	p.conns[client], p.conns[server] = false, false
 	p.accepted++
 	p.mu.Unlock()
 	defer func() {
@@ -167,14 +176,17 @@ func (p *Proxy) relay(client net.Conn) {
 	back.Wait()
 }
 
-func (p *Proxy) pump(to io.Writer, from io.Reader, answers bool) {
+func (p *Proxy) pump(to, from net.Conn, answers bool) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
 			p.mu.Lock()
-			resumed, held := p.resumed, answers || !p.answers
+			resumed, held, stalled := p.resumed, answers || !p.answers, p.conns[from]
 			p.mu.Unlock()
+			if stalled {
+				continue
+			}
 			if held {
 				<-resumed
 			}

@@ -1,0 +1,452 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The numbers of a shard's loop.
+const (
+	// flushDelay is how long subscribes and unsubscribes are collected before they become commands.
+	flushDelay = time.Millisecond
+	// Backoff between connections: full jitter under a bound that doubles from reconnectFirst to reconnectMax.
+	reconnectFirst = 100 * time.Millisecond
+	reconnectMax   = 5 * time.Second
+	// rotateTimeout bounds how long a rotation may take to converge; past it the new connection is given up and tried again after
+	// rotateRetry.
+	rotateTimeout = 30 * time.Second
+	rotateRetry   = time.Minute
+)
+
+// shard follows the channels of one partition, or all of them outside cluster mode. Its goroutine owns everything but the mailbox and the
+// gauges; it takes intents and what its links received, calls the handler, and never waits for the network.
+//
+// A channel is wanted or not (chans); each link works by itself towards that. The channel was reported to the handler (Confirmed) when
+// via names the link that confirmed it first; messages are passed on only then.
+type shard struct {
+	sub       *Subscriber
+	partition int
+	prefix    string // of a pub/sub channel; outside cluster mode, where partitions are mixed, ""
+
+	mu      sync.Mutex
+	intents map[string]intent
+	wake    chan struct{}
+
+	connected, resting atomic.Bool
+	probed             atomic.Int64 // when a probe came back last, in ns since 1970
+
+	// owned by run
+	chans    map[string]*channelState
+	main     *link // what is heard; nil while there is no connection
+	next     *link // will replace main
+	wg       sync.WaitGroup
+	attempt  int       // failures in a row, for the backoff
+	dialAt   time.Time // when the next connection may be made
+	rotateAt time.Time
+	flushAt  time.Time // zero: nothing is collected
+	idleAt   time.Time // zero: something is wanted
+	redirect string    // where MOVED says that the partition lives
+}
+
+// intent is the last of Subscribe and Unsubscribe. turned: both were called, so that a channel that stayed subscribed is confirmed anew.
+type intent struct{ wanted, turned bool }
+
+type channelState struct{ via *link }
+
+func newShard(s *Subscriber, partition int) *shard {
+	sh := &shard{
+		sub: s, partition: partition, intents: make(map[string]intent), wake: make(chan struct{}, 1),
+		chans: make(map[string]*channelState),
+	}
+	if s.bus.cluster != nil {
+		sh.prefix = s.bus.partitionPrefix(partition) + keyChannel
+		sh.resting.Store(true)
+	}
+	return sh
+}
+
+// pubsubChannel is the pub/sub channel of a channel, or of a probe.
+func (sh *shard) pubsubChannel(name string) string {
+	if sh.prefix != "" {
+		return sh.prefix + name
+	}
+	return sh.sub.bus.key(keyChannel, name)
+}
+
+// name is the channel of a pub/sub channel.
+func (sh *shard) name(pubsub string) string {
+	rest := pubsub[min(len(sh.sub.bus.prefix), len(pubsub)):] // {p}:c:name
+	_, name, _ := strings.Cut(rest, ":"+keyChannel)
+	return name
+}
+
+// want notes an intent. It never waits.
+func (sh *shard) want(name string, wanted bool) {
+	sh.mu.Lock()
+	old, there := sh.intents[name]
+	sh.intents[name] = intent{wanted: wanted, turned: old.turned || there && old.wanted != wanted}
+	sh.mu.Unlock()
+	select {
+	case sh.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run is the loop. It returns after its links' goroutines have.
+func (sh *shard) run(ctx context.Context) {
+	defer sh.connected.Store(false)
+	defer sh.wg.Wait()
+	defer func() {
+		for _, l := range []*link{sh.main, sh.next} {
+			if l != nil {
+				l.cancel()
+			}
+		}
+	}()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-sh.wake:
+		case <-notified(sh.main):
+		case <-notified(sh.next):
+		case <-timer.C:
+		}
+		sh.takeIntents()
+		sh.receive(sh.main)
+		sh.receive(sh.next)
+		now := time.Now()
+		sh.maintain(ctx, now)
+		timer.Reset(sh.nextTimer(now))
+	}
+}
+
+func notified(l *link) <-chan struct{} {
+	if l == nil {
+		return nil
+	}
+	return l.in.notify
+}
+
+// takeIntents applies what Subscribe and Unsubscribe asked for.
+func (sh *shard) takeIntents() {
+	sh.mu.Lock()
+	intents := sh.intents
+	if len(intents) == 0 {
+		sh.mu.Unlock()
+		return
+	}
+	sh.intents = make(map[string]intent)
+	sh.mu.Unlock()
+	for name, i := range intents {
+		state := sh.chans[name]
+		switch {
+		case i.wanted && state == nil:
+			state = &channelState{}
+			sh.chans[name] = state
+			// It may have been given up a moment ago, and the server not been told yet: then it is heard already.
+			sh.report(name, state)
+		case i.wanted && i.turned && state.via != nil:
+			sh.sub.handler.Confirmed(name)
+		case !i.wanted && state != nil:
+			delete(sh.chans, name)
+		default:
+			continue
+		}
+		for _, l := range []*link{sh.main, sh.next} {
+			if l != nil {
+				l.dirty[name] = struct{}{}
+			}
+		}
+	}
+	if sh.flushAt.IsZero() {
+		sh.flushAt = time.Now().Add(flushDelay)
+	}
+}
+
+// report confirms a channel that is not reported yet when a link hears it.
+func (sh *shard) report(name string, state *channelState) {
+	if state.via != nil {
+		return
+	}
+	for _, l := range []*link{sh.main, sh.next} {
+		if l != nil && l.hears(name) {
+			state.via = l
+			sh.sub.handler.Confirmed(name)
+			return
+		}
+	}
+}
+
+// receive takes what a link has received and passes it on.
+func (sh *shard) receive(l *link) {
+	if l == nil {
+		return
+	}
+	items, gapped, failure := l.in.take(l.spare)
+	var broken error // what the server said does not fit what it was asked
+	retired := false
+	for _, item := range items {
+		switch item := item.(type) {
+		case *redis.Message:
+			sh.heard(item)
+		case *redis.Subscription:
+			if broken == nil {
+				broken = sh.confirmed(l, item)
+			}
+		case *redis.Pong:
+			// Behind the barrier comes nothing that the new link does not hear.
+			retired = l == sh.main && !l.retire.IsZero()
+		}
+		if retired {
+			break
+		}
+	}
+	l.spare = items
+	for pubsub := range gapped {
+		sh.gap(sh.name(pubsub))
+	}
+	switch {
+	case retired:
+		sh.replace()
+	case broken != nil:
+		sh.lose(l, broken)
+	case failure != nil:
+		sh.lose(l, failure)
+	}
+}
+
+// confirmed takes note of a confirmation; an error says that the link can't be trusted.
+func (sh *shard) confirmed(l *link, s *redis.Subscription) error {
+	name, live, err := l.confirm(s)
+	if state := sh.chans[name]; live && state != nil {
+		sh.report(name, state)
+	}
+	return err
+}
+
+// heard passes one message on.
+func (sh *shard) heard(m *redis.Message) {
+	name := sh.name(m.Channel)
+	state := sh.chans[name]
+	if state == nil || state.via == nil {
+		return
+	}
+	msg, err := parseEnvelope(m.Payload)
+	if err != nil {
+		sh.sub.bus.stats.unreadable.Add(1)
+		sh.gap(name)
+		return
+	}
+	msg.Publication.Channel = name
+	sh.sub.handler.Heard(name, msg)
+}
+
+// gap tells the handler that messages of a channel are missing although it is subscribed.
+func (sh *shard) gap(name string) {
+	if state := sh.chans[name]; state != nil && state.via != nil {
+		sh.sub.handler.Interrupted(name)
+		sh.sub.handler.Confirmed(name)
+	}
+}
+
+// lose gives a link up. The channels that it was the first to hear are interrupted; those that the other link hears go on there.
+func (sh *shard) lose(l *link, why error) {
+	l.cancel()
+	b := sh.sub.bus
+	if l == sh.next {
+		sh.next = nil
+		sh.rotateAt = time.Now().Add(rotateRetry/2 + jitter(rotateRetry))
+		b.log.Warn("bus: the connection that was to replace another is lost", "partition", sh.partition, "reason", why)
+	} else {
+		sh.main, sh.next = sh.next, nil
+		if sh.main != nil {
+			sh.setRotation(sh.main.born)
+		}
+		sh.backOff(l, time.Now())
+		level := slog.LevelDebug // a server that is away is reported once, not at every attempt
+		if l.connected {
+			level = slog.LevelWarn
+			sh.sub.rebuilt.Add(1)
+			b.stats.rebuilt.Add(1)
+		}
+		b.log.Log(context.Background(), level, "bus: subscriber connection lost", "partition", sh.partition, "reason", why, "channels", len(sh.chans))
+	}
+	if errors.Is(why, errUnconfirmed) {
+		b.stats.unconfirmed.Add(1)
+	}
+	if b.cluster != nil {
+		b.cluster.ReloadState(context.Background()) // returns at once
+		sh.redirect = movedTo(why)
+	}
+	for name, state := range sh.chans {
+		if state.via == l {
+			state.via = nil
+			sh.sub.handler.Interrupted(name)
+			sh.report(name, state)
+		}
+	}
+	sh.connected.Store(sh.main != nil && sh.main.connected)
+}
+
+// backOff decides when the next connection may be made: at once (nearly) after a link that was stable, later with every one that was not.
+func (sh *shard) backOff(l *link, now time.Time) {
+	if l.connected && now.Sub(l.born) >= sh.sub.tune.stable {
+		sh.attempt = 0
+	}
+	bound := min(reconnectFirst<<min(sh.attempt, 10), reconnectMax)
+	sh.attempt++
+	sh.dialAt = now.Add(rand.N(bound))
+}
+
+// movedTo is the address in a MOVED error, "" when there is none.
+func movedTo(err error) string {
+	if !redis.HasErrorPrefix(err, "MOVED") {
+		return ""
+	}
+	fields := strings.Fields(err.Error())
+	addr := fields[len(fields)-1]
+	if _, port, ok := strings.Cut(addr, ":"); !ok || strings.HasPrefix(addr, ":") || port == "" {
+		return ""
+	}
+	return addr
+}
+
+// replace makes next the main link and lets the old one go; its channels stay confirmed.
+func (sh *shard) replace() {
+	old := sh.main
+	sh.main, sh.next = sh.next, nil
+	for _, state := range sh.chans {
+		if state.via == old {
+			state.via = sh.main
+		}
+	}
+	old.cancel()
+	sh.sub.bus.stats.rotated.Add(1)
+	sh.sub.bus.log.Info("bus: subscriber connection replaced for its age", "partition", sh.partition, "age", time.Since(old.born).Round(time.Second))
+	sh.setRotation(sh.main.born)
+}
+
+func (sh *shard) setRotation(born time.Time) {
+	t := &sh.sub.tune
+	sh.rotateAt = born.Add(t.rotateMin)
+	if spread := t.rotateMax - t.rotateMin; spread > 0 {
+		sh.rotateAt = sh.rotateAt.Add(rand.N(spread))
+	}
+}
+
+// maintain does everything that depends on the time.
+func (sh *shard) maintain(ctx context.Context, now time.Time) {
+	for _, l := range []*link{sh.next, sh.main} {
+		if l != nil && l.overdue(now) {
+			sh.lose(l, errUnconfirmed)
+		}
+	}
+	sh.rest(now)
+	if sh.main == nil && sh.next == nil && !sh.resting.Load() && !now.Before(sh.dialAt) {
+		sh.main = sh.start(ctx, now)
+		sh.setRotation(now)
+	}
+	sh.rotate(ctx, now)
+	if !now.Before(sh.flushAt) {
+		sh.flushAt = time.Time{}
+		for _, l := range []*link{sh.main, sh.next} {
+			if l != nil {
+				l.flush(now)
+			}
+		}
+	}
+	sh.connected.Store(sh.main != nil && sh.main.connected)
+}
+
+// start makes a link and tells it what is wanted.
+func (sh *shard) start(ctx context.Context, now time.Time) *link {
+	l := newLink(sh, sh.redirect)
+	sh.redirect = ""
+	l.wantAll()
+	ctx, l.cancel = context.WithCancel(ctx)
+	sh.wg.Go(func() { l.run(ctx) })
+	return l
+}
+
+// rest gives the connection of a partition up when no channel has wanted it for a while. Outside cluster mode it is kept.
+func (sh *shard) rest(now time.Time) {
+	switch {
+	case sh.sub.bus.cluster == nil:
+		return
+	case len(sh.chans) > 0:
+		sh.idleAt = time.Time{}
+		sh.resting.Store(false)
+	case sh.idleAt.IsZero():
+		sh.idleAt = now.Add(sh.sub.tune.idle)
+	case !now.Before(sh.idleAt) && !sh.resting.Load():
+		sh.resting.Store(true)
+		for _, l := range []*link{sh.main, sh.next} {
+			if l != nil {
+				l.cancel()
+			}
+		}
+		sh.main, sh.next = nil, nil
+	}
+}
+
+// rotate replaces a link for its age: make before break.
+func (sh *shard) rotate(ctx context.Context, now time.Time) {
+	switch {
+	case sh.main == nil:
+	case sh.next == nil:
+		if sh.main.connected && !now.Before(sh.rotateAt) {
+			sh.next = sh.start(ctx, now)
+		}
+	case !sh.main.retire.IsZero():
+		if now.After(sh.main.retire) {
+			// No answer to the barrier: what the old link has not passed on is lost.
+			sh.lose(sh.main, errUnconfirmed)
+		}
+	case sh.next.converged():
+		sh.main.beginRetirement(now)
+	case now.After(sh.next.born.Add(rotateTimeout)):
+		sh.lose(sh.next, errUnconfirmed)
+	}
+}
+
+// nextTimer is how long the loop may sleep when nothing happens.
+func (sh *shard) nextTimer(now time.Time) time.Duration {
+	at := now.Add(time.Minute)
+	earlier := func(t time.Time) {
+		if !t.IsZero() && t.Before(at) {
+			at = t
+		}
+	}
+	earlier(sh.flushAt)
+	if sh.main == nil && !sh.resting.Load() {
+		earlier(sh.dialAt)
+	}
+	if !sh.resting.Load() {
+		earlier(sh.idleAt)
+	}
+	for _, l := range []*link{sh.main, sh.next} {
+		if l != nil {
+			earlier(l.deadline())
+			earlier(l.retire)
+		}
+	}
+	switch {
+	case sh.main == nil:
+	case sh.next == nil && sh.main.connected:
+		earlier(sh.rotateAt)
+	case sh.next != nil && sh.main.retire.IsZero():
+		earlier(sh.next.born.Add(rotateTimeout))
+	}
+	return max(at.Sub(now), 0) + time.Millisecond/4
+}

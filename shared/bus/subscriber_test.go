@@ -1,0 +1,367 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tideline/test/redistest"
+)
+
+func TestSubscriber(t *testing.T) {
+	t.Parallel()
+	eachServer(t, func(t *testing.T, o Options) {
+		b := openTest(t, o)
+		t.Run("hears what is published after the confirmation", func(t *testing.T) { suiteHears(t, b) })
+		t.Run("subscribes many channels in few commands", func(t *testing.T) { suiteMany(t, b) })
+		t.Run("only the last of subscribe and unsubscribe counts", func(t *testing.T) { suiteFlips(t, b) })
+		t.Run("a rotation loses nothing", func(t *testing.T) { suiteRotation(t, b) })
+		t.Run("a full inbox is told", func(t *testing.T) { suiteFullInbox(t, b) })
+		t.Run("an unreadable message is told", func(t *testing.T) { suiteUnreadable(t, b) })
+		t.Run("a probe comes back", func(t *testing.T) { suiteProbe(t, b) })
+	})
+}
+
+func suiteHears(t *testing.T, b *Bus) {
+	r := newRecorder()
+	s := follow(t, b, r, nil)
+	s.Subscribe("chat:a")
+	s.Subscribe("chat:b")
+	r.confirmedTimes(t, 1, "chat:a", "chat:b")
+	p := text("chat:a", "hello\nworld")
+	p.ID, p.Tags, p.Info = "id-1", map[string]string{"k": "v"}, &ClientInfo{User: "u", Client: "c"}
+	res := mustPublish(t, b, p)
+	r.hears(t, "chat:a", "hello\nworld")
+	m := r.messages("chat:a")[0]
+	if m.Kind != KindPublication || m.Epoch != res.Position.Epoch || m.Publication.Offset != 1 || m.Publication.ID != "id-1" ||
+		m.Publication.Tags["k"] != "v" || m.Publication.Info.User != "u" || m.Publication.Channel != "chat:a" || m.Publication.Time == 0 {
+		t.Errorf("heard %+v", m)
+	}
+	if n := len(r.messages("chat:b")); n != 0 {
+		t.Errorf("chat:b heard %d messages of another channel", n)
+	}
+	s.Unsubscribe("chat:a")
+	mustPublish(t, b, text("chat:b", "x"))
+	r.hears(t, "chat:b", "x")
+	// A duplicate and a superseded version are not heard.
+	p.Channel = "chat:b"
+	for range 3 {
+		mustPublish(t, b, p)
+	}
+	mustPublish(t, b, text("chat:b", "last"))
+	r.hears(t, "chat:b", "last")
+	if n := len(r.messages("chat:b")); n != 3 {
+		t.Errorf("chat:b heard %d messages, want x, one of the three, last", n)
+	}
+	s.Subscribe("chat:a")
+	r.confirmedTimes(t, 2, "chat:a")
+	mustPublish(t, b, text("chat:a", "again"))
+	r.hears(t, "chat:a", "again")
+	if n := len(r.messages("chat:a")); n != 2 {
+		t.Errorf("chat:a heard %d messages, want 2", n)
+	}
+	r.check(t)
+}
+
+func suiteMany(t *testing.T, b *Bus) {
+	r := newRecorder()
+	s := follow(t, b, r, nil)
+	const n = 3000
+	channels := make([]string, n)
+	for i := range channels {
+		channels[i] = fmt.Sprintf("chat:many%d", i)
+		s.Subscribe(channels[i])
+	}
+	r.confirmedTimes(t, 1, channels...)
+	for i := 0; i < n; i += 100 {
+		mustPublish(t, b, Publication{Channel: channels[i], Data: []byte("x")})
+		r.hears(t, channels[i], "x")
+	}
+	for _, c := range channels {
+		s.Unsubscribe(c)
+	}
+	eventually(t, func() error {
+		n, err := subscriptions(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n > 0 {
+			return fmt.Errorf("%d channels are still subscribed", n)
+		}
+		return nil
+	})
+	r.check(t)
+}
+
+// subscriptions counts the channels of type c: that the servers have subscribers for, probes aside.
+func subscriptions(b *Bus) (int, error) {
+	n := 0
+	var mu sync.Mutex
+	count := func(names []string) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, name := range names {
+			if strings.Contains(name, ":c:chat:many") {
+				n++
+			}
+		}
+	}
+	ctx := context.Background()
+	if b.cluster == nil {
+		names, err := b.client.PubSubChannels(ctx, "*").Result()
+		count(names)
+		return n, err
+	}
+	addrs := strings.Join(b.dial.hosts, ",")
+	for _, addr := range strings.Split(addrs, ",") {
+		e := b.dial
+		e.hosts = []string{addr}
+		one, err := Open(ctx, Options{URL: "redis://" + addr, Stage: "x"})
+		if err != nil {
+			return 0, err
+		}
+		names, err := one.client.PubSubShardChannels(ctx, "*").Result()
+		_ = one.Close()
+		if err != nil {
+			return 0, err
+		}
+		count(names)
+	}
+	return n, nil
+}
+
+// suiteFlips subscribes and unsubscribes from many goroutines; whatever was last wins, and what is wanted at the end is heard.
+func suiteFlips(t *testing.T, b *Bus) {
+	r := newRecorder()
+	s := follow(t, b, r, nil)
+	const channels, flips = 20, 300
+	wanted := make([]bool, channels)
+	var wg sync.WaitGroup
+	for i := range channels {
+		name := fmt.Sprintf("chat:flip%d", i)
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(i), 1))
+			for range flips {
+				wanted[i] = rnd.IntN(2) == 0
+				if wanted[i] {
+					s.Subscribe(name)
+				} else {
+					s.Unsubscribe(name)
+				}
+				if rnd.IntN(4) == 0 {
+					_, _ = b.Publish(context.Background(), Publication{Channel: name, Data: []byte("noise")})
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for i := range channels {
+		name := fmt.Sprintf("chat:flip%d", i)
+		if !wanted[i] {
+			continue
+		}
+		eventually(t, func() error {
+			mustPublish(t, b, Publication{Channel: name, Data: []byte("end")})
+			if ms := r.messages(name); len(ms) == 0 || string(ms[len(ms)-1].Publication.Data) != "end" {
+				return errors.New(name + " is wanted and not heard")
+			}
+			return nil
+		})
+	}
+	// What is not wanted falls silent.
+	for i := range channels {
+		name := fmt.Sprintf("chat:flip%d", i)
+		if wanted[i] {
+			continue
+		}
+		mustPublish(t, b, Publication{Channel: name, Data: []byte("nobody")})
+		if ms := r.messages(name); len(ms) > 0 && string(ms[len(ms)-1].Publication.Data) == "nobody" {
+			t.Errorf("%s was given up and is heard", name)
+		}
+	}
+	r.check(t)
+}
+
+// suiteRotation replaces connections every few dozen milliseconds under load: every publication is heard, none is interrupted.
+func suiteRotation(t *testing.T, b *Bus) {
+	r := newRecorder()
+	before := b.Stats().Rotated
+	s := follow(t, b, r, func(tn *tuning) { tn.rotateMin, tn.rotateMax = 20*time.Millisecond, 60*time.Millisecond })
+	channels := []string{"chat:rot1", "chat:rot2", "chat:rot3"}
+	for _, c := range channels {
+		s.Subscribe(c)
+	}
+	r.confirmedTimes(t, 1, channels...)
+	sent := 0
+	eventually(t, func() error {
+		for range 50 {
+			for _, c := range channels {
+				mustPublish(t, b, Publication{Channel: c, Data: fmt.Append(nil, sent)})
+			}
+			sent++
+		}
+		if n := b.Stats().Rotated - before; n < 10 {
+			return fmt.Errorf("%d rotations so far", n)
+		}
+		return nil
+	})
+	for _, c := range channels {
+		mustPublish(t, b, Publication{Channel: c, Data: []byte("end")})
+		r.hears(t, c, "end")
+		next := uint64(1)
+		for _, m := range r.messages(c) {
+			if m.Publication.Offset > next {
+				t.Fatalf("%s: heard %d, next was %d: a rotation lost something", c, m.Publication.Offset, next)
+			}
+			next = max(next, m.Publication.Offset+1)
+		}
+		if next != uint64(sent+2) {
+			t.Errorf("%s: heard up to %d, want %d", c, next-1, sent+1)
+		}
+		if _, interrupted := r.counts(c); interrupted > 0 {
+			t.Errorf("%s was interrupted %d times by rotations", c, interrupted)
+		}
+	}
+	t.Logf("%d rotations, %d publications on each of %d channels, none missing", b.Stats().Rotated-before, sent, len(channels))
+	r.check(t)
+}
+
+func suiteFullInbox(t *testing.T, b *Bus) {
+	r := newRecorder()
+	before := b.Stats().Overflowed
+	s := follow(t, b, r, func(tn *tuning) { tn.messages = 10 })
+	s.Subscribe("chat:full")
+	r.confirmedTimes(t, 1, "chat:full")
+	gate := make(chan struct{})
+	r.mu.Lock()
+	r.gate = gate
+	r.mu.Unlock()
+	for i := range 50 {
+		mustPublish(t, b, Publication{Channel: "chat:full", Data: fmt.Append(nil, i)})
+	}
+	eventually(t, func() error {
+		if b.Stats().Overflowed == before {
+			return errors.New("nothing was dropped yet")
+		}
+		return nil
+	})
+	r.mu.Lock()
+	r.gate = nil
+	r.mu.Unlock()
+	close(gate)
+	r.confirmedTimes(t, 2, "chat:full")
+	if _, interrupted := r.counts("chat:full"); interrupted == 0 {
+		t.Error("messages were dropped and the channel was not interrupted")
+	}
+	mustPublish(t, b, Publication{Channel: "chat:full", Data: []byte("end")})
+	r.hears(t, "chat:full", "end")
+	if n := len(r.messages("chat:full")); n > 40 {
+		t.Errorf("heard %d of 51 with an inbox of 10", n)
+	}
+	r.check(t)
+}
+
+func suiteUnreadable(t *testing.T, b *Bus) {
+	r := newRecorder()
+	s := follow(t, b, r, nil)
+	s.Subscribe("chat:odd")
+	r.confirmedTimes(t, 1, "chat:odd")
+	before := b.Stats().Unreadable
+	publish := func(payload string) {
+		t.Helper()
+		var err error
+		if b.cluster != nil {
+			err = b.client.SPublish(t.Context(), b.key(keyChannel, "chat:odd"), payload).Err()
+		} else {
+			err = b.client.Publish(t.Context(), b.key(keyChannel, "chat:odd"), payload).Err()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish("7 p e.0 1\n{}\nof a later version")
+	r.confirmedTimes(t, 2, "chat:odd")
+	publish("nonsense")
+	r.confirmedTimes(t, 3, "chat:odd")
+	publish("1 p e.0 9\n{\"later\":{\"field\":1}}\nnew field")
+	r.hears(t, "chat:odd", "new field")
+	if n := b.Stats().Unreadable - before; n != 2 {
+		t.Errorf("%d unreadable messages counted, want 2", n)
+	}
+	r.check(t)
+}
+
+func suiteProbe(t *testing.T, b *Bus) {
+	r := newRecorder()
+	s := follow(t, b, r, func(tn *tuning) { tn.probeEvery = 20 * time.Millisecond })
+	if h := s.Health(); h.Rebuilt != 0 {
+		t.Errorf("health at the start: %+v", h)
+	}
+	s.Subscribe("chat:probe")
+	r.confirmedTimes(t, 1, "chat:probe")
+	eventually(t, func() error {
+		for _, sh := range s.shards {
+			if sh.probed.Load() == 0 {
+				return errors.New("no probe has come back")
+			}
+		}
+		if h := s.Health(); !h.Connected || h.ProbeAge > time.Second || h.Rebuilt != 0 {
+			return fmt.Errorf("health: %+v", h)
+		}
+		return nil
+	})
+	if ms := r.messages("chat:probe"); len(ms) != 0 {
+		t.Errorf("probes are heard: %d messages", len(ms))
+	}
+}
+
+// Rule 11 to 13, one fault each: after it everything that was published is delivered once and in order, without a resync.
+func TestSubscriberSurvives(t *testing.T) {
+	t.Parallel()
+	faults := map[string]func(t *testing.T, s *redistest.Server, p *redistest.Proxy){
+		"connections cut by a proxy": func(t *testing.T, _ *redistest.Server, p *redistest.Proxy) { p.Cut() },
+		"client kill":                func(t *testing.T, s *redistest.Server, _ *redistest.Proxy) { s.Do("CLIENT", "KILL", "TYPE", "pubsub") },
+		"connections refused for a while": func(t *testing.T, _ *redistest.Server, p *redistest.Proxy) {
+			p.Refuse(true)
+			p.Cut()
+			time.AfterFunc(300*time.Millisecond, func() { p.Refuse(false) })
+		},
+		"a silent connection": func(t *testing.T, _ *redistest.Server, p *redistest.Proxy) { p.Stall() },
+		"the server pauses": func(t *testing.T, s *redistest.Server, _ *redistest.Proxy) {
+			s.Pause()
+			time.AfterFunc(3*time.Second, s.Resume)
+		},
+	}
+	for name, fault := range faults {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			proxy := redistest.StartProxy(t, server.Addr())
+			publisher := openTest(t, Options{URL: server.URL()})
+			b := openTest(t, Options{URL: proxy.URL()})
+			c := newConsumer(t, publisher)
+			s := follow(t, b, c, func(tn *tuning) {
+				tn.probeEvery, tn.probeTimeout, tn.confirm, tn.stable = 200*time.Millisecond, 200*time.Millisecond, 500*time.Millisecond, time.Millisecond
+			})
+			s.Subscribe("chat:fault")
+			c.ready(t, "chat:fault")
+			const n = 400
+			for i := range n {
+				mustPublish(t, publisher, text("chat:fault", "%d", i))
+				if i == n/4 {
+					fault(t, server, proxy)
+				}
+				if !sleep(t.Context(), time.Millisecond) {
+					t.Fatal("test ended")
+				}
+			}
+			c.wantExactly(t, "chat:fault", n)
+			t.Logf("%d publications delivered, %d of them from the stream, %d rebuilds", n, c.repaired, s.Health().Rebuilt)
+		})
+	}
+}
