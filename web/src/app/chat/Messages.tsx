@@ -72,10 +72,10 @@ export function Messages({ room, name, me, moves, visible, onUnread }: MessagesP
   return (
     <div className="messages-frame">
       <section
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: a scrolled region must be reachable by keyboard
         className="messages"
         ref={scroller}
         onScroll={scrolled}
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: a scrolled region must be reachable by keyboard
         tabIndex={0}
         aria-label={`Messages in ${name}`}
       >

@@ -37,6 +37,11 @@ export function EdgePanel({ meter, user, onLink }: { meter: Meter; user: string;
           value={formatMs(median)}
           hint="Median of the publications on the chart"
         />
+        <Stat
+          name="Slowest 1%"
+          value={formatMs(percentile(telemetry, 0.99))}
+          hint="Of the publications on the chart"
+        />
         <Stat name="Received" value={telemetry.received.toLocaleString()} />
         <Stat
           name="Replayed"

@@ -52,7 +52,7 @@ function make(box: HTMLElement, telemetry: Telemetry): uPlot {
       height: box.clientHeight || 120,
       legend: { show: false },
       cursor: { show: false },
-      padding: [8, 4, 0, 0],
+      padding: [8, 4, 8, 0],
       scales: {
         x: { time: true, range: () => [now() - WINDOW, now()] },
         y: { range: (_u, _min, max) => [0, Math.max(10, (Number.isFinite(max) ? max : 0) * 1.25)] },
@@ -75,10 +75,9 @@ function make(box: HTMLElement, telemetry: Telemetry): uPlot {
         { stroke: color("--series-trip"), width: 1.5, spanGaps: true, points: { show: false } },
         {
           stroke: color("--series-publish"),
-          fill: color("--series-publish-soft"),
-          width: 2,
-          spanGaps: true,
-          points: { show: true, size: 5, fill: color("--series-publish") },
+          // One dot for each publication: a line between them would invent values where nothing was published.
+          paths: () => null,
+          points: { show: true, size: 6, width: 0, fill: color("--series-publish") },
         },
       ],
     },

@@ -73,7 +73,12 @@ export function TodoList({ items, disabled, actions, onToggle, onRemove, onRefus
 
   const first = current !== null && items.some((item) => item.id === current) ? current : items[0]?.id;
   return (
-    <div className="todo-scroll" ref={scroller}>
+    <div
+      className="todo-scroll"
+      ref={scroller}
+      // Without a control in it that takes the focus, the list itself must, or it can't be scrolled by keyboard.
+      tabIndex={disabled ? 0 : undefined}
+    >
       {/* biome-ignore lint/a11y/useSemanticElements: rows are placed absolutely inside a spacer, which a ul may not hold */}
       <div
         className="todo-list"

@@ -56,6 +56,7 @@ export function dueToDay(dueAt: string | undefined): string {
 
 export function formatMs(ms: number | undefined): string {
   if (ms === undefined) return "–";
+  if (ms < 1) return "< 1 ms";
   if (ms < 10) return `${ms.toFixed(1)} ms`;
   if (ms < 1000) return `${Math.round(ms)} ms`;
   return `${(ms / 1000).toFixed(1)} s`;
