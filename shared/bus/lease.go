@@ -34,7 +34,7 @@ const (
 	// auditEvery is the interval at which a node repeats its presence entries and looks for generations that nobody has swept.
 	auditEvery = time.Minute
 	// shutdownBudget bounds giving the lease up; what is not done by then, the survivors do.
-	shutdownBudget = 5 * time.Second
+	shutdownBudget = 2 * time.Second
 )
 
 // NodeInfo is what a node tells the fleet with every heartbeat.

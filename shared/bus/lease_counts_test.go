@@ -1,0 +1,135 @@
+package bus
+
+import (
+	"fmt"
+	"testing"
+
+	"tideline/test/redistest"
+)
+
+// wantCount waits until a node knows that a user has n connections in the fleet.
+func wantCount(t testing.TB, n *testNode, user string, want int) {
+	t.Helper()
+	eventually(t, func() error {
+		if got, known := n.Counts().User(user); got != want || !known {
+			return fmt.Errorf("%s counts %d connections of %s (known: %v), want %d", n.o.Node, got, user, known, want)
+		}
+		return nil
+	})
+}
+
+func TestCounts(t *testing.T) {
+	t.Parallel()
+	eachServer(t, func(t *testing.T, o Options) {
+		b := openTest(t, o)
+		one, two := startNode(t, b, "one"), startNode(t, b, "two")
+		for range 3 {
+			one.Counts().Add("ann", "10.0.0.1")
+		}
+		two.Counts().Add("ann", "10.0.0.2")
+		two.Counts().Add("", "10.0.0.1") // anonymous
+		for _, n := range []*testNode{one, two} {
+			wantCount(t, n, "ann", 4)
+			wantCount(t, n, "bob", 0)
+			wantCount(t, n, "", 0)
+			if got, known := n.Counts().IP("10.0.0.1"); got != 4 || !known {
+				t.Errorf("%s counts %d connections of 10.0.0.1 (known: %v), want 4", n.o.Node, got, known)
+			}
+		}
+
+		// A node that joins knows what was told before it came, and hears what follows.
+		three := startNode(t, b, "three")
+		wantCount(t, three, "ann", 4)
+		one.Counts().Remove("ann", "10.0.0.1")
+		one.Counts().Remove("ann", "10.0.0.1")
+		wantCount(t, three, "ann", 2)
+		wantCount(t, two, "ann", 2)
+
+		// What Redis lost is told again, and a node that is gone counts no more.
+		keys := b.fleetKey(fleetCounts + one.Boot())
+		if err := b.client.Del(t.Context(), keys, b.fleetKey(fleetChanges)).Err(); err != nil {
+			t.Fatal(err)
+		}
+		one.Counts().Add("ann", "10.0.0.1")
+		wantCount(t, three, "ann", 3)
+		four := startNode(t, b, "four")
+		wantCount(t, four, "ann", 3)
+		one.end()
+		wantCount(t, three, "ann", 1)
+		wantCount(t, four, "ann", 1)
+	})
+}
+
+// More users than one change holds, at the edge and past it; most of them gone again later.
+func TestCountsOfManyUsers(t *testing.T) {
+	t.Parallel()
+	b := openTest(t, Options{URL: redistest.Start(t).URL()})
+	one, two := startNode(t, b, "one"), startNode(t, b, "two")
+	const users = 2*pairsPerChange + 1
+	for i := range users {
+		one.Counts().Add(fmt.Sprint("user", i), "")
+	}
+	wantTotal := func(n *testNode, want int) {
+		t.Helper()
+		eventually(t, func() error {
+			total := 0
+			for i := range users {
+				got, _ := n.Counts().User(fmt.Sprint("user", i))
+				total += got
+			}
+			if total != want {
+				return fmt.Errorf("%s counts %d, want %d", n.o.Node, total, want)
+			}
+			return nil
+		})
+	}
+	wantTotal(two, users)
+	for i := range pairsPerChange {
+		one.Counts().Remove(fmt.Sprint("user", i), "")
+	}
+	wantTotal(two, users-pairsPerChange)
+	wantTotal(startNode(t, b, "three"), users-pairsPerChange)
+	if held := b.client.HLen(t.Context(), b.fleetKey(fleetCounts+one.Boot())).Val(); held != users-pairsPerChange+1 {
+		t.Errorf("%d fields in Redis, want one per user that is connected and the number", held)
+	}
+}
+
+// A generation that was lost takes its counts along: nobody is counted twice, and nobody is forgotten.
+func TestCountsOfALostLease(t *testing.T) {
+	t.Parallel()
+	b := openTest(t, Options{URL: redistest.Start(t).URL()})
+	one, two := startNode(t, b, "one"), startNode(t, b, "two")
+	one.Counts().Add("ann", "")
+	wantCount(t, two, "ann", 1)
+	old := one.Boot()
+	if err := b.client.Del(t.Context(), b.fleetKey(fleetLease+old)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if one.Boot() == old {
+			return fmt.Errorf("still %s", old)
+		}
+		return nil
+	})
+	one.Counts().Add("ann", "")
+	wantCount(t, two, "ann", 2)
+	wantCount(t, one, "ann", 2)
+}
+
+func TestCountsAreUnknownWhenRedisIsAway(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	b := openTest(t, Options{URL: s.URL()})
+	n := startNode(t, b, "one")
+	n.Counts().Add("ann", "")
+	wantCount(t, n, "ann", 1)
+	s.Kill()
+	eventually(t, func() error {
+		if got, known := n.Counts().User("ann"); got != 1 || known {
+			return fmt.Errorf("%d, known: %v", got, known)
+		}
+		return nil
+	})
+	s.Restart()
+	wantCount(t, n, "ann", 1)
+}

@@ -1,0 +1,217 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tideline/shared/limit"
+	"tideline/test/redistest"
+)
+
+// quick is a lock that is lost in half a second.
+var quick = LockOptions{TTL: 500 * time.Millisecond, Renew: 150 * time.Millisecond}
+
+func mustAcquire(t testing.TB, b *Bus, channel, name string, o LockOptions) *Lock {
+	t.Helper()
+	l, err := b.Acquire(t.Context(), channel, name, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestLock(t *testing.T) {
+	t.Parallel()
+	eachServer(t, func(t *testing.T, o Options) {
+		b := openTest(t, o)
+		ctx := t.Context()
+		const room, name = "docker:web", "tail"
+		first := mustAcquire(t, b, room, name, LockOptions{})
+		if first.Cursor() != "" {
+			t.Errorf("cursor %q before anything was published", first.Cursor())
+		}
+		_, err := b.Acquire(ctx, room, name, LockOptions{})
+		wantErr(t, err, ErrHeld)
+		other := mustAcquire(t, b, room, "another", LockOptions{})
+		line := func(l *Lock, cursor string) error {
+			_, err := b.Publish(ctx, Publication{Channel: room, Data: []byte("line"), Fence: l.Fence(cursor)})
+			return err
+		}
+		if err := line(first, "line-7"); err != nil {
+			t.Errorf("publish under the lock: %v", err)
+		}
+		if err := first.Renew(ctx); err != nil {
+			t.Errorf("renew: %v", err)
+		}
+		if left := b.client.PTTL(ctx, b.lockKey(room, name)).Val(); left <= limit.LockTTL-time.Second || left > limit.LockTTL {
+			t.Errorf("lock lasts %v", left)
+		}
+
+		// Released: at once another's, who goes on where the first stopped; the first publishes no more and renews no more.
+		if err := first.Release(ctx); err != nil {
+			t.Errorf("release: %v", err)
+		}
+		if err := context.Cause(first.Context()); !errors.Is(err, context.Canceled) {
+			t.Errorf("context after release: %v", err)
+		}
+		wantErr(t, line(first, "line-8"), ErrFenced) // absent means refused
+		second := mustAcquire(t, b, room, name, LockOptions{})
+		if second.Cursor() != "line-7" {
+			t.Errorf("cursor %q, want line-7", second.Cursor())
+		}
+		wantErr(t, line(first, "line-8"), ErrFenced)
+		wantErr(t, first.Renew(ctx), ErrFenced)
+		if err := first.Release(ctx); err != nil {
+			t.Errorf("release of a lock that is another's: %v", err)
+		}
+		if err := line(second, "line-9"); err != nil {
+			t.Errorf("publish under the second lock: %v", err)
+		}
+
+		// Lost behind the holder's back: found at the next renewal.
+		b.client.Set(ctx, b.lockKey(room, name), "somebody", 0)
+		wantErr(t, second.Renew(ctx), ErrFenced)
+		if err := context.Cause(second.Context()); !errors.Is(err, ErrFenced) {
+			t.Errorf("context of a lost lock: %v", err)
+		}
+		if err := other.Renew(ctx); err != nil {
+			t.Errorf("the other lock: %v", err)
+		}
+		if err := other.Release(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A holder that doesn't renew is told before anybody else can have the lock; what it publishes later is refused.
+func TestLockOfAPausedHolder(t *testing.T) {
+	t.Parallel()
+	eachServer(t, func(t *testing.T, o Options) {
+		b := openTest(t, o)
+		const room = "logs:x"
+		paused := mustAcquire(t, b, room, "tail", quick)
+		var next *Lock
+		eventually(t, func() (err error) {
+			next, err = b.Acquire(t.Context(), room, "tail", quick)
+			if err == nil && paused.Context().Err() == nil {
+				t.Error("the lock was another's while its holder's context lived")
+			}
+			return err
+		})
+		if err := context.Cause(paused.Context()); !errors.Is(err, ErrFenced) {
+			t.Errorf("cause %v, want ErrFenced", err)
+		}
+		_, err := b.Publish(t.Context(), Publication{Channel: room, Data: []byte("late"), Fence: paused.Fence("5")})
+		wantErr(t, err, ErrFenced)
+		if _, err := b.Publish(t.Context(), Publication{Channel: room, Data: []byte("now"), Fence: next.Fence("6")}); err != nil {
+			t.Errorf("the new holder: %v", err)
+		}
+		if err := next.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Contenders take turns, and never two at a time, although each holds the lock for longer than its TTL.
+func TestHoldIsExclusive(t *testing.T) {
+	t.Parallel()
+	b := openTest(t, Options{URL: redistest.Start(t).URL()})
+	var holders, turns, refused atomic.Int64
+	var contenders sync.WaitGroup
+	for range 3 {
+		contenders.Go(func() {
+			eventually(t, func() error {
+				err := b.Hold(t.Context(), "logs:x", "tail", quick, func(ctx context.Context, l *Lock) error {
+					if holders.Add(1) != 1 {
+						t.Error("two holders")
+					}
+					defer holders.Add(-1)
+					if !sleep(ctx, quick.TTL+quick.Renew) {
+						t.Errorf("lost: %v", context.Cause(ctx))
+					}
+					turns.Add(1)
+					return nil
+				})
+				if errors.Is(err, ErrHeld) {
+					refused.Add(1)
+				}
+				return err
+			})
+		})
+	}
+	contenders.Wait()
+	t.Logf("%d turns, %d refusals", turns.Load(), refused.Load())
+	if turns.Load() != 3 {
+		t.Errorf("%d turns, want 3", turns.Load())
+	}
+}
+
+// Redis stops answering: work is told to stop within the TTL, and Hold says why.
+func TestHoldWhenRedisGoesAway(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	b := openTest(t, Options{URL: s.URL()})
+	var held time.Time
+	var stopped time.Duration
+	err := b.Hold(t.Context(), "logs:x", "tail", quick, func(ctx context.Context, l *Lock) error {
+		held = time.Now()
+		s.Pause()
+		<-ctx.Done()
+		stopped = time.Since(held)
+		return ctx.Err()
+	})
+	s.Resume()
+	wantErr(t, err, ErrFenced)
+	if stopped >= quick.TTL {
+		t.Errorf("work was stopped after %v, the lock lasts %v", stopped, quick.TTL)
+	}
+}
+
+func TestHoldEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	b := openTest(t, Options{URL: redistest.Start(t).URL()})
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := errors.New("work failed")
+	err := b.Hold(ctx, "logs:x", "tail", quick, func(ctx context.Context, _ *Lock) error {
+		cancel()
+		<-ctx.Done()
+		return failed
+	})
+	wantErr(t, err, failed)
+	if errors.Is(err, ErrFenced) {
+		t.Errorf("%v: the lock was not lost", err)
+	}
+	next := mustAcquire(t, b, "logs:x", "tail", quick) // released at once
+	if err := next.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLockRefuses(t *testing.T) {
+	t.Parallel()
+	b := openTest(t, Options{URL: "redis://127.0.0.1:1"})
+	long := make([]byte, lockNameBytes+1)
+	for name, tt := range map[string]struct {
+		channel, lock string
+		o             LockOptions
+		want          error
+	}{
+		"no channel":           {"", "l", LockOptions{}, ErrInvalid},
+		"no name":              {"logs:x", "", LockOptions{}, ErrInvalid},
+		"name too long":        {"logs:x", string(long), LockOptions{}, ErrInvalid},
+		"two renewals in TTL":  {"logs:x", "l", LockOptions{TTL: 2 * time.Second, Renew: time.Second}, ErrInvalid},
+		"negative TTL":         {"logs:x", "l", LockOptions{TTL: -1}, ErrInvalid},
+		"Redis away":           {"logs:x", "l", quick, ErrUnavailable},
+		"away, longest name":   {"logs:x", string(long[1:]), quick, ErrUnavailable},
+		"away, just two in it": {"logs:x", "l", LockOptions{TTL: 201 * time.Millisecond, Renew: 100 * time.Millisecond}, ErrUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := b.Acquire(t.Context(), tt.channel, tt.lock, tt.o)
+			wantErr(t, err, tt.want)
+		})
+	}
+}
