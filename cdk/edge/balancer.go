@@ -67,16 +67,18 @@ func (e *Edge) logTraffic() {
 // Route sends the paths to a function instead of the nodes. Priorities are from 1 to 50000, lower ones first, each used once; the edge's own
 // are below 100. At most five paths, the load balancer's limit; "/x/*" does not match "/x".
 func (e *Edge) Route(f *Function, priority int, paths ...string) {
-	id := f.Node().Id()
-	targets := awselasticloadbalancingv2.NewApplicationTargetGroup(f, str("Targets"),
-		&awselasticloadbalancingv2.ApplicationTargetGroupProps{TargetType: awselasticloadbalancingv2.TargetType_LAMBDA,
-			// Without it duplicate headers and query keys collapse to the last, and Set-Cookie can be sent only once.
-			MultiValueHeadersEnabled: yes,
-			Targets:                  &[]awselasticloadbalancingv2.IApplicationLoadBalancerTarget{newLambdaTarget(f.Alias)}})
-	awselasticloadbalancingv2.NewApplicationListenerRule(e, str(*id+"Route"), &awselasticloadbalancingv2.ApplicationListenerRuleProps{
+	if f.targets == nil {
+		f.targets = awselasticloadbalancingv2.NewApplicationTargetGroup(f, str("Targets"),
+			&awselasticloadbalancingv2.ApplicationTargetGroupProps{TargetType: awselasticloadbalancingv2.TargetType_LAMBDA,
+				// Without it duplicate headers and query keys collapse to the last, and Set-Cookie can be sent only once.
+				MultiValueHeadersEnabled: yes,
+				Targets:                  &[]awselasticloadbalancingv2.IApplicationLoadBalancerTarget{newLambdaTarget(f.Alias)}})
+	}
+	id := fmt.Sprintf("%sRoute%d", *f.Node().Id(), priority)
+	awselasticloadbalancingv2.NewApplicationListenerRule(e, str(id), &awselasticloadbalancingv2.ApplicationListenerRuleProps{
 		Listener: e.listener, Priority: num(priority),
 		Conditions: &[]awselasticloadbalancingv2.ListenerCondition{
 			awselasticloadbalancingv2.ListenerCondition_PathPatterns(jsii.Strings(paths...))},
 		Action: awselasticloadbalancingv2.ListenerAction_Forward(
-			&[]awselasticloadbalancingv2.IApplicationTargetGroup{targets}, nil)})
+			&[]awselasticloadbalancingv2.IApplicationTargetGroup{f.targets}, nil)})
 }

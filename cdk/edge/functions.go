@@ -6,6 +6,7 @@ import (
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awselasticloadbalancingv2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awselasticloadbalancingv2targets"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
@@ -41,6 +42,8 @@ type Function struct {
 	Lambda awslambda.Function
 	Alias  awslambda.Alias
 	Logs   awslogs.LogGroup
+
+	targets awselasticloadbalancingv2.ApplicationTargetGroup // nil before the first Route
 }
 
 // GrantPrincipal is the function's role.
@@ -57,7 +60,7 @@ func (e *Edge) Function(id string, p FunctionProps) *Function {
 		p.MemoryMiB = functionMemory
 	}
 	env := e.functionEnvironment()
-	f.Logs = e.logGroup(f, "Logs")
+	f.Logs = e.Logs(f, "Logs")
 	role := awsiam.NewRole(f, str("Role"), &awsiam.RoleProps{
 		AssumedBy:   awsiam.NewServicePrincipal(str("lambda.amazonaws.com"), nil),
 		Description: str("Tideline function " + id + ", stage " + e.props.Stage)})
@@ -105,8 +108,8 @@ func (e *Edge) grantNetworkInterfaces(role awsiam.Role) {
 		Resources: jsii.Strings("*")}))
 }
 
-// logGroup keeps logs for a while: 3 months with Protect, 2 weeks without.
-func (e *Edge) logGroup(scope constructs.Construct, id string) awslogs.LogGroup {
+// Logs is a log group that forgets after a while: 3 months with Protect, 2 weeks without.
+func (e *Edge) Logs(scope constructs.Construct, id string) awslogs.LogGroup {
 	retention := awslogs.RetentionDays_TWO_WEEKS
 	if e.props.Protect {
 		retention = awslogs.RetentionDays_THREE_MONTHS

@@ -42,16 +42,22 @@ func (e *Edge) declareKeys() {
 	e.declareSession(from)
 }
 
-// declareSession: the only function that reads private keys.
+// declareSession: the only function that reads private keys, and the table of one-time links and signed-out sessions.
 func (e *Edge) declareSession(from *issuer) {
-	env := map[string]*string{"GUESTS": str("true")}
+	sessions := awsdynamodb.NewTableV2(e, str("SessionTable"), &awsdynamodb.TablePropsV2{
+		PartitionKey:        &awsdynamodb.Attribute{Name: str("pk"), Type: awsdynamodb.AttributeType_STRING},
+		TimeToLiveAttribute: str("ttl"), Billing: awsdynamodb.Billing_OnDemand(nil), RemovalPolicy: e.Removal(),
+		DeletionProtection:               jsii.Bool(e.props.Protect),
+		PointInTimeRecoverySpecification: &awsdynamodb.PointInTimeRecoverySpecification{PointInTimeRecoveryEnabled: yes}})
+	env := map[string]*string{"GUESTS": str("on")}
 	if from != nil {
-		env = map[string]*string{"GUESTS": str("false"), "OIDC_ISSUER": from.url, "OIDC_AUDIENCE": from.audience, "OIDC_ROLE_CLAIM": from.roleClaim}
+		env = map[string]*string{"GUESTS": str("off"), "OIDC_ISSUER": from.url, "OIDC_AUDIENCE": from.audience, "OIDC_ROLE_CLAIM": from.roleClaim}
 	}
-	env["KEYS_TABLE"] = e.KeysTable.TableName()
+	env["SESSION_TABLE"] = sessions.TableName()
 	e.Session = e.Function("Session", FunctionProps{Build: "session", VerifiesTokens: true, Environment: env,
 		Description: "signs users in and makes their tokens"})
 	e.grantKeys(e.Session.Lambda, privatePartition)
+	sessions.GrantReadWriteData(e.Session.Lambda)
 	e.Route(e.Session, 10, "/api/session", "/api/session/*")
 }
 

@@ -92,6 +92,12 @@ func (e *Edge) Private(p *awss3.BucketProps) *awss3.BucketProps {
 	return p
 }
 
+// TrafficLogs is where the application's buckets send their access logs, too.
+func (e *Edge) TrafficLogs() awss3.Bucket { return e.logs }
+
+// Protected is Props.Protect.
+func (e *Edge) Protected() bool { return e.props.Protect }
+
 // Removal is what happens to data when the stack goes.
 func (e *Edge) Removal() awscdk.RemovalPolicy {
 	if e.props.Protect {

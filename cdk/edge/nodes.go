@@ -49,7 +49,7 @@ func (n Nodes) withDefaults() Nodes {
 // declareNodes: a group of instances that are made from one archive and replaced, a few at a time, when it changes.
 func (e *Edge) declareNodes() {
 	n := e.props.Nodes.withDefaults()
-	e.NodeLogs = e.logGroup(e, "NodeLogs")
+	e.NodeLogs = e.Logs(e, "NodeLogs")
 	path, sum, err := writeArchive(e.props.Builds.Node, e.props.Builds.Work)
 	if err != nil {
 		panic(fmt.Errorf("edge: %w", err))

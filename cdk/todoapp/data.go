@@ -1,0 +1,70 @@
+package todoapp
+
+import (
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
+	"github.com/aws/jsii-runtime-go"
+
+	"tideline/cdk/edge"
+	"tideline/shared/todo/table"
+)
+
+var (
+	str = jsii.String
+	yes = jsii.Bool(true)
+)
+
+func num(n int) *float64 { return jsii.Number(float64(n)) }
+
+// Lives of what only passes through, in days.
+const (
+	fileDays   = 1  // imports and exports; their links expire within the hour
+	failedDays = 90 // records to be replayed
+)
+
+// declareTable: on demand, with a stream of both images and point-in-time recovery. Its layout is shared/todo/table's.
+func (a *App) declareTable(p Props) {
+	if p.TableName != "" {
+		a.Table = awsdynamodb.TableV2_FromTableAttributes(a.scope, str("Table"), &awsdynamodb.TableAttributesV2{
+			TableName: str(p.TableName), TableStreamArn: str(p.TableStreamARN), GrantIndexPermissions: yes})
+		return
+	}
+	key := func(name string) *awsdynamodb.Attribute {
+		return &awsdynamodb.Attribute{Name: str(name), Type: awsdynamodb.AttributeType_STRING}
+	}
+	a.Table = awsdynamodb.NewTableV2(a.scope, str("Table"), &awsdynamodb.TablePropsV2{PartitionKey: key(table.PartitionKey), SortKey: key(table.SortKey),
+		TimeToLiveAttribute: str(table.TTL), Billing: awsdynamodb.Billing_OnDemand(nil),
+		DynamoStream: awsdynamodb.StreamViewType_NEW_AND_OLD_IMAGES,
+		LocalSecondaryIndexes: &[]*awsdynamodb.LocalSecondaryIndexProps{
+			{IndexName: str(table.OrderIndex), SortKey: key(table.OrderKey), ProjectionType: awsdynamodb.ProjectionType_ALL},
+			{IndexName: str(table.StateIndex), SortKey: key(table.StateKey), ProjectionType: awsdynamodb.ProjectionType_ALL}},
+		PointInTimeRecoverySpecification: &awsdynamodb.PointInTimeRecoverySpecification{PointInTimeRecoveryEnabled: yes},
+		DeletionProtection:               jsii.Bool(a.edge.Protected()), RemovalPolicy: a.edge.Removal()})
+}
+
+// bucket is private and forgets its objects after some days.
+func (a *App) bucket(id string, days int) awss3.Bucket {
+	return awss3.NewBucket(a.scope, str(id), a.edge.Private(&awss3.BucketProps{
+		ServerAccessLogsBucket: a.edge.TrafficLogs(), ServerAccessLogsPrefix: str(id + "/"),
+		LifecycleRules: &[]*awss3.LifecycleRule{{Expiration: awscdk.Duration_Days(num(days)),
+			AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(num(1))}}}))
+}
+
+// environment of everything that uses the table.
+func (a *App) environment(more map[string]*string) map[string]*string {
+	env := map[string]*string{"TODO_TABLE": a.Table.TableName()}
+	for k, v := range more {
+		env[k] = v
+	}
+	return env
+}
+
+// declareTodos: the REST API of todos, and the answer to every other path below /api.
+func (a *App) declareTodos() {
+	a.Todos = a.edge.Function("Todos", edge.FunctionProps{Build: "todos", Publishes: true, VerifiesTokens: true, Environment: a.environment(nil),
+		Description: "REST API of todos"})
+	a.Table.GrantReadWriteData(a.Todos.Lambda)
+	a.edge.Route(a.Todos, todosPriority, "/api/todos", "/api/todos/*", "/api/openapi.json", "/api/docs", "/api/docs/*")
+	a.edge.Route(a.Todos, restPriority, "/api", "/api/*")
+}
