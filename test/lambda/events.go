@@ -63,6 +63,9 @@ func ALB(t testing.TB, r *http.Request, multi bool) []byte {
 	query := map[string][]string{}
 	if r.URL.RawQuery != "" {
 		for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+			if pair == "" {
+				continue
+			}
 			k, v, _ := strings.Cut(pair, "=")
 			query[k] = append(query[k], v)
 		}
