@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -363,6 +364,48 @@ func TestLeaseAfterAFlush(t *testing.T) {
 			t.Error("the generation was renewed after its lease had vanished")
 		}
 	})
+}
+
+// The registry alone is lost, again and again, while the members are still there: nobody takes another's lost lease for a death.
+func TestLeaseRegistryLost(t *testing.T) {
+	t.Parallel()
+	b := openTest(t, Options{URL: redistest.Start(t).URL()})
+	nodes := []*testNode{startNode(t, b, "one"), startNode(t, b, "two"), startNode(t, b, "three")}
+	for i, n := range nodes {
+		fill(t, n, fmt.Sprint(i), 20)
+	}
+	heard := listenTo(t, b, rooms...)
+	const rounds = 4
+	for range rounds {
+		for _, n := range nodes {
+			n.waitUnbroken(t)
+		}
+		keys := []string{b.fleetKey(fleetAll)}
+		for _, n := range nodes[1:] {
+			keys = append(keys, b.fleetKey(fleetLease+n.Boot()))
+		}
+		if err := b.client.Del(t.Context(), keys...).Err(); err != nil { // one keeps its lease, and may reap
+			t.Fatal(err)
+		}
+		waitFor(t, testAudit) // time for one to look, and to find generations that no registry knows
+	}
+	for _, n := range nodes {
+		n.waitUnbroken(t)
+	}
+	heard.drain(t, b, rooms)
+	joins, leaves, _, _ := heard.heard()
+	t.Logf("the registry lost %d times: %d leaves, %d joins", rounds, leaves, joins)
+	if joins+leaves != 0 {
+		t.Error("want none: nobody has come or gone")
+	}
+	if n := countMembers(t, b); n != 60 {
+		t.Errorf("%d members, want 60", n)
+	}
+	for _, n := range nodes[1:] {
+		if !strings.HasSuffix(n.Boot(), fmt.Sprintf(".%d", rounds+1)) {
+			t.Errorf("%s is in generation %s after %d losses", n.o.Node, n.Boot(), rounds)
+		}
+	}
 }
 
 func TestLeaseGivenUp(t *testing.T) {
