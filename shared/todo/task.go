@@ -55,7 +55,8 @@ func (s TaskState) Final() bool { return s == Completed || s == Failed || s == C
 
 // RowError says why one row of an import was left out.
 type RowError struct {
-	Line    int    `json:"line"` // of the file, from 1; for JSON the element, from 1
+	Row     int    `json:"row" doc:"Among the rows or elements, from 1."`
+	Line    int    `json:"line" doc:"Of the file, where the row begins, from 1."`
 	Problem string `json:"problem"`
 }
 
@@ -71,12 +72,12 @@ type Task struct {
 	Kind   TaskKind  `json:"kind"`
 	Format Format    `json:"format"`
 	State  TaskState `json:"state"`
-	// Done of Total rows or todos have been looked at. Total is 0 until it is known.
-	Done  int `json:"done"`
-	Total int `json:"total"`
+	// Done of Total rows or todos have been dealt with. Total is 0 until it is known.
+	Done  int `json:"done" doc:"Rows or todos dealt with."`
+	Total int `json:"total" doc:"0 until it is known."`
 	// Created todos, of an import. Skipped rows are listed in Errors as far as there is room.
-	Created int        `json:"created"`
-	Skipped int        `json:"skipped"`
+	Created int        `json:"created" doc:"Todos that an import made."`
+	Skipped int        `json:"skipped" doc:"Rows that an import left out; the first of them are in errors."`
 	Errors  []RowError `json:"errors,omitempty"`
 	Error   *TaskError `json:"error,omitempty"`
 	// Version starts at 1 and grows by one with every step.
@@ -94,7 +95,7 @@ type TaskRecord struct {
 	// Owner works on the task until LeaseUntil; then somebody else may.
 	Owner      string    `json:"owner,omitempty"`
 	LeaseUntil time.Time `json:"leaseUntil,omitzero"`
-	// Attempts counts the workers that began or continued the task.
+	// Attempts counts the workers that took the task since it last made progress.
 	Attempts int       `json:"attempts"`
 	Expires  time.Time `json:"expires"`
 }

@@ -79,3 +79,62 @@ func TestEveryWriteLeavesItsEventBehind(t *testing.T) {
 		t.Errorf("pending %v after two were announced, want the deletion", got)
 	}
 }
+
+func TestTaskStore(t *testing.T) {
+	clock := storetest.NewClock()
+	s, _ := open(t, filepath.Join(t.TempDir(), "db"), clock)
+	storetest.RunTasks(t, s, clock)
+}
+
+func TestSweepForgetsOnlyWhatHasExpired(t *testing.T) {
+	clock := storetest.NewClock()
+	s, _ := open(t, filepath.Join(t.TempDir(), "db"), clock)
+	b := todo.NewBook(s, clock.Now)
+	kept, err := b.Create(t.Context(), "ann", todo.Content{Title: "kept"}, "key", "digest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var gone []string
+	for n := range 1100 { // more than two batches
+		o, err := b.Create(t.Context(), "ann", todo.Content{Title: fmt.Sprint(n)}, "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Delete(t.Context(), "ann", o.Todo.ID, todo.Match{}); err != nil {
+			t.Fatal(err)
+		}
+		gone = append(gone, o.Todo.ID)
+	}
+	versions := func() (n int) {
+		for _, id := range gone {
+			r, err := s.Read(t.Context(), "ann", id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Version > 0 {
+				n++
+			}
+		}
+		return n
+	}
+	clock.Advance(todo.TombstoneTTL)
+	if err := s.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := versions(); n != len(gone) {
+		t.Errorf("%d tombstones at the end of their time, want all %d", n, len(gone))
+	}
+	clock.Advance(1e6) // a millisecond
+	if err := s.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := versions(); n != 0 {
+		t.Errorf("%d tombstones after their time", n)
+	}
+	if _, err := b.Get(t.Context(), "ann", kept.Todo.ID); err != nil {
+		t.Error(err)
+	}
+	if o, err := b.Put(t.Context(), "ann", gone[0], todo.Content{Title: "again"}, todo.Match{}); err != nil || o.Todo.Version != 1 {
+		t.Errorf("version %d, %v; a forgotten id begins again", o.Todo.Version, err)
+	}
+}

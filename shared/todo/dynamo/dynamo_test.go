@@ -42,3 +42,8 @@ func TestStore(t *testing.T) {
 	clock := storetest.NewClock()
 	storetest.Run(t, dynamo.New(server.Client(), newTable(t), clock.Now), clock)
 }
+
+func TestTaskStore(t *testing.T) {
+	clock := storetest.NewClock()
+	storetest.RunTasks(t, dynamo.New(server.Client(), newTable(t), clock.Now), clock)
+}
