@@ -64,6 +64,11 @@ type link struct {
 	unacked   []ack                   // in the order of the commands; the server answers in that order
 	retire    time.Time               // not zero: a barrier was sent, and it is over by then
 	spare     []any
+
+	// What the next link hears of channels that are still heard by the main one, and of which of them it has missed something.
+	parked      []*redis.Message
+	parkedBytes int
+	missed      map[string]struct{}
 }
 
 // command is one SUBSCRIBE, UNSUBSCRIBE or PING.
@@ -99,7 +104,7 @@ func newLink(sh *shard, addr string) *link {
 	return &link{
 		shard: sh, addr: addr, in: newInbox(t.messages, t.bytes), out: make(chan command, 4),
 		probeID: probePrefix + strings.ToLower(rand.Text()[:16]), ready: make(chan struct{}), echoed: make(chan uint64, 1),
-		born: time.Now(), chans: make(map[string]*linkChannel), dirty: make(map[string]struct{}),
+		born: time.Now(), chans: make(map[string]*linkChannel), dirty: make(map[string]struct{}), missed: make(map[string]struct{}),
 	}
 }
 

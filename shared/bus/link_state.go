@@ -137,6 +137,17 @@ func (l *link) beginRetirement(now time.Time) {
 	l.out <- command{kind: commandBarrier}
 }
 
+// park keeps a message until the link takes over; false: there is no room. The bounds are those of the inbox.
+func (l *link) park(m *redis.Message) bool {
+	t, size := &l.shard.sub.tune, len(m.Channel)+len(m.Payload)
+	if len(l.parked) >= t.messages || l.parkedBytes+size > t.bytes {
+		return false
+	}
+	l.parked = append(l.parked, m)
+	l.parkedBytes += size
+	return true
+}
+
 // wantAll marks everything that is wanted, on a new link.
 func (l *link) wantAll() {
 	l.dirty = make(map[string]struct{}, len(l.shard.chans))

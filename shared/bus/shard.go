@@ -29,8 +29,8 @@ const (
 // shard follows the channels of one partition, or all of them outside cluster mode. Its goroutine owns everything but the mailbox and the
 // gauges; it takes intents and what its links received, calls the handler, and never waits for the network.
 //
-// A channel is wanted or not (chans); each link works by itself towards that. The channel was reported to the handler (Confirmed) when
-// via names the link that confirmed it first; messages are passed on only then.
+// A channel is wanted or not (chans); each link works by itself towards that. via names the link that confirmed it first: then the
+// handler was told (Confirmed), and that link's messages of the channel are passed on, no other's.
 type shard struct {
 	sub       *Subscriber
 	partition int
@@ -199,7 +199,7 @@ func (sh *shard) receive(l *link) {
 	for _, item := range items {
 		switch item := item.(type) {
 		case *redis.Message:
-			sh.heard(item)
+			sh.take(l, item)
 		case *redis.Subscription:
 			if broken == nil {
 				broken = sh.confirmed(l, item)
@@ -214,7 +214,7 @@ func (sh *shard) receive(l *link) {
 	}
 	l.spare = items
 	for pubsub := range gapped {
-		sh.gap(sh.name(pubsub))
+		sh.gap(l, sh.name(pubsub))
 	}
 	switch {
 	case retired:
@@ -235,28 +235,54 @@ func (sh *shard) confirmed(l *link, s *redis.Subscription) error {
 	return err
 }
 
-// heard passes one message on.
-func (sh *shard) heard(m *redis.Message) {
+// take passes a message on when it comes from the link that the channel is heard by. What the next link hears of the main link's channels
+// waits until the main link is through: otherwise it would come before what the main link has yet to receive.
+func (sh *shard) take(l *link, m *redis.Message) {
 	name := sh.name(m.Channel)
 	state := sh.chans[name]
-	if state == nil || state.via == nil {
-		return
+	switch {
+	case state == nil || state.via == nil:
+	case state.via == l:
+		sh.hear(l, name, m)
+	case l == sh.next && !l.park(m):
+		sh.sub.bus.stats.overflowed.Add(1)
+		sh.gap(l, name)
 	}
+}
+
+func (sh *shard) hear(l *link, name string, m *redis.Message) {
 	msg, err := parseEnvelope(m.Payload)
 	if err != nil {
 		sh.sub.bus.stats.unreadable.Add(1)
-		sh.gap(name)
+		sh.gap(l, name)
 		return
 	}
 	msg.Publication.Channel = name
 	sh.sub.handler.Heard(name, msg)
 }
 
-// gap tells the handler that messages of a channel are missing although it is subscribed.
-func (sh *shard) gap(name string) {
-	if state := sh.chans[name]; state != nil && state.via != nil {
+// gap tells the handler that messages of a channel are missing although it is subscribed; of the next link's, when it takes over.
+func (sh *shard) gap(l *link, name string) {
+	state := sh.chans[name]
+	switch {
+	case state == nil || state.via == nil:
+	case state.via == l:
 		sh.sub.handler.Interrupted(name)
 		sh.sub.handler.Confirmed(name)
+	case l == sh.next:
+		l.missed[name] = struct{}{}
+	}
+}
+
+// unpark passes on what waited on a link that has just become the main one.
+func (sh *shard) unpark(l *link) {
+	parked, missed := l.parked, l.missed
+	l.parked, l.parkedBytes, l.missed = nil, 0, nil
+	for _, m := range parked {
+		sh.take(l, m)
+	}
+	for name := range missed {
+		sh.gap(l, name)
 	}
 }
 
@@ -296,6 +322,9 @@ func (sh *shard) lose(l *link, why error) {
 			sh.report(name, state)
 		}
 	}
+	if sh.main != nil {
+		sh.unpark(sh.main)
+	}
 	sh.connected.Store(sh.main != nil && sh.main.connected)
 }
 
@@ -332,6 +361,7 @@ func (sh *shard) replace() {
 		}
 	}
 	old.cancel()
+	sh.unpark(sh.main)
 	sh.sub.bus.stats.rotated.Add(1)
 	sh.sub.bus.log.Info("bus: subscriber connection replaced for its age", "partition", sh.partition, "age", time.Since(old.born).Round(time.Second))
 	sh.setRotation(sh.main.born)

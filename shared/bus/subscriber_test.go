@@ -365,3 +365,110 @@ func TestSubscriberSurvives(t *testing.T) {
 		})
 	}
 }
+
+// Rule 11: the server accepts a SUBSCRIBE and does not confirm it.
+func TestUnconfirmedSubscribeRebuilds(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := redistest.StartProxy(t, server.Addr())
+	publisher := openTest(t, Options{URL: server.URL()})
+	b := openTest(t, Options{URL: proxy.URL()})
+	r := newRecorder()
+	s := follow(t, b, r, func(tn *tuning) { tn.confirm, tn.probeEvery = 200*time.Millisecond, time.Hour })
+	s.Subscribe("chat:first")
+	r.confirmedTimes(t, 1, "chat:first")
+	proxy.PauseAnswers()
+	s.Subscribe("chat:second")
+	eventually(t, func() error {
+		if b.Stats().Unconfirmed == 0 {
+			return errors.New("nobody has noticed")
+		}
+		return nil
+	})
+	if _, interrupted := r.counts("chat:first"); interrupted != 1 {
+		t.Errorf("the connection was given up and its other channel was interrupted %d times", interrupted)
+	}
+	if confirmed, _ := r.counts("chat:second"); confirmed != 0 {
+		t.Error("confirmed without the server")
+	}
+	// Given up while the rebuild is on: it must not come back.
+	s.Unsubscribe("chat:first")
+	proxy.Resume()
+	r.confirmedTimes(t, 1, "chat:second")
+	mustPublish(t, publisher, text("chat:first", "nobody"))
+	mustPublish(t, publisher, text("chat:second", "x"))
+	r.hears(t, "chat:second", "x")
+	if confirmed, _ := r.counts("chat:first"); confirmed != 1 || len(r.messages("chat:first")) != 0 {
+		t.Errorf("chat:first came back: confirmed %d times, %d messages", confirmed, len(r.messages("chat:first")))
+	}
+	r.check(t)
+}
+
+// Rule 13: publications no longer reach the connection, although it is open and answers.
+func TestLostProbeRebuilds(t *testing.T) {
+	t.Parallel()
+	old, other := redistest.Start(t), redistest.Start(t)
+	proxy := redistest.StartProxy(t, old.Addr())
+	b := openTest(t, Options{URL: proxy.URL()})
+	r := newRecorder()
+	s := follow(t, b, r, func(tn *tuning) { tn.probeEvery, tn.probeTimeout = 50*time.Millisecond, 100*time.Millisecond })
+	s.Subscribe("chat:isolated")
+	r.confirmedTimes(t, 1, "chat:isolated")
+	// The address leads to another server now; command connections go there, the subscriber's stays with the old one and is green.
+	proxy.Target(other.Addr())
+	old.Do("CLIENT", "KILL", "TYPE", "normal")
+	r.confirmedTimes(t, 2, "chat:isolated")
+	mustPublish(t, b, text("chat:isolated", "x"))
+	r.hears(t, "chat:isolated", "x")
+	if b.Stats().ProbesLost == 0 || s.Health().Rebuilt != 1 {
+		t.Errorf("probes lost %d, rebuilt %d", b.Stats().ProbesLost, s.Health().Rebuilt)
+	}
+	r.check(t)
+}
+
+// Redis away shows in Health, and passes.
+func TestHealthWithoutRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	b := openTest(t, Options{URL: server.URL()})
+	s := follow(t, b, newRecorder(), func(tn *tuning) { tn.probeEvery = 20 * time.Millisecond })
+	connected := func(want bool) {
+		t.Helper()
+		eventually(t, func() error {
+			if h := s.Health(); h.Connected != want {
+				return fmt.Errorf("health %+v, want connected %v", h, want)
+			}
+			return nil
+		})
+	}
+	connected(true)
+	server.Kill()
+	connected(false)
+	age := s.Health().ProbeAge
+	eventually(t, func() error {
+		if s.Health().ProbeAge <= age {
+			return errors.New("the last probe does not grow older")
+		}
+		return nil
+	})
+	server.Restart()
+	connected(true)
+	if n := s.Health().Rebuilt; n != 1 {
+		t.Errorf("one connection was lost and %d count as rebuilt", n)
+	}
+}
+
+func TestRunTwice(t *testing.T) {
+	t.Parallel()
+	b := openTest(t, Options{URL: redistest.Start(t).URL()})
+	s := follow(t, b, newRecorder(), nil)
+	eventually(t, func() error {
+		if !s.Health().Connected {
+			return errors.New("not running yet")
+		}
+		return nil
+	})
+	if err := s.Run(t.Context()); err == nil {
+		t.Error("a second Run must be refused")
+	}
+}
