@@ -133,3 +133,50 @@ func TestCountsAreUnknownWhenRedisIsAway(t *testing.T) {
 	s.Restart()
 	wantCount(t, n, "ann", 1)
 }
+
+// A reader that misses changes, in the middle or at the end, notices and reads the full state.
+func TestCountsAfterMissedChanges(t *testing.T) {
+	t.Parallel()
+	b := openTest(t, Options{URL: redistest.Start(t).URL()})
+	ctx := t.Context()
+	teller, reader := newCounts(testTimeout), newCounts(testTimeout)
+	g, own := generation{"aaaa", 1}, generation{"bbbb", 1}
+	tell := func() {
+		t.Helper()
+		teller.Add("ann", "")
+		if err := teller.tell(ctx, b, g, testTimeout); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lose := func() { b.client.XTrimMaxLen(ctx, b.fleetKey(fleetChanges), 0) }
+	want := func(heartbeat uint64, want int) {
+		t.Helper()
+		if err := reader.listen(ctx, b, own, map[string]uint64{g.String(): heartbeat}); err != nil {
+			t.Fatal(err)
+		}
+		if got, known := reader.User("ann"); got != want || !known {
+			t.Errorf("%d connections (known: %v), want %d", got, known, want)
+		}
+	}
+	tell()
+	want(1, 1) // the full state
+	tell()
+	want(1, 2) // a change, before the heartbeat that tells of it
+	tell()
+	lose()
+	tell()
+	want(2, 4) // a gap before the change
+	tell()
+	lose()
+	want(4, 4) // nothing tells yet that there was one more
+	want(5, 5) // the heartbeat does
+	if teller.sequence(g) != 5 || teller.sequence(own) != 0 {
+		t.Errorf("numbers %d, %d", teller.sequence(g), teller.sequence(own))
+	}
+	if err := reader.listen(ctx, b, own, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := reader.User("ann"); got != 0 {
+		t.Errorf("%d connections of a node that is gone", got)
+	}
+}
