@@ -37,18 +37,19 @@ const (
 
 // client is one connection. Its reader goroutine owns the socket's reading side and the teardown.
 type client struct {
-	s      *Service
-	ws     *websocket.Conn
-	sock   *socket
-	out    *hub.Conn
-	id     string
-	remote string
-	bearer string // from the Authorization header or the cookie
-	since  time.Time
-	ctx    context.Context
-	cancel context.CancelFunc
-	budget bucket // the reader's
-	stale  *time.Timer
+	s       *Service
+	ws      *websocket.Conn
+	sock    *socket
+	out     *hub.Conn
+	id      string
+	remote  string
+	bearer  string // from the Authorization header or the cookie
+	since   time.Time
+	ctx     context.Context
+	cancel  context.CancelFunc
+	budget  bucket // the reader's
+	stale   *time.Timer
+	counted *string // Service.mu's: the user whose connection it counts as
 
 	pinged atomic.Int64 // Unix nanoseconds of a ping that has not been answered; 0 when none is out
 

@@ -177,6 +177,9 @@ func (c *client) connect(ctx context.Context, id uint32, req *protocol.ConnectRe
 	c.claims = claims
 	c.identity = channel.Identity{User: claims.User, Roles: claims.Roles}
 	c.mu.Unlock()
+	if !c.s.admit(c, claims.User) {
+		return nil, method, byeUserLimit
+	}
 	c.out.Cork()
 	subs, err := c.serverSubscriptions(ctx, claims.Channels, req.Subs)
 	if err != nil {
@@ -188,6 +191,9 @@ func (c *client) connect(ctx context.Context, id uint32, req *protocol.ConnectRe
 	res.Expires, res.Ttl = lifetime(claims.Expires)
 	c.setState(connected)
 	c.stale.Stop()
+	if c.s.control.Refuses(claims.User, claims.Session, claims.ID, claims.IssuedAt) {
+		return nil, method, byeInvalidToken // revoked while we were at it: who was not connected yet was passed over
+	}
 	c.s.log.Debug("connected", "client", c.id, "user", claims.User, "remote", c.remote, "sdk", req.Name)
 	c.out.Uncork(replyFrame(&protocol.Reply{Id: id, Connect: res}))
 	return nil, method, nil
@@ -208,8 +214,8 @@ func (c *client) authenticate(ctx context.Context, given string) (token.Claims, 
 		return token.Claims{}, errUnauthorized
 	}
 	claims, err := c.s.o.Verifier.Verify(ctx, given)
-	if err == nil && claims.Channel != "" {
-		return token.Claims{}, byeInvalidToken // a subscription token is no pass
+	if err == nil && (claims.Channel != "" || c.s.control.Refuses(claims.User, claims.Session, claims.ID, claims.IssuedAt)) {
+		return token.Claims{}, byeInvalidToken // a subscription token is no pass, and a revoked one no longer
 	}
 	return claims, c.tokenError(err)
 }
@@ -245,7 +251,7 @@ func (c *client) refresh(ctx context.Context, req *protocol.RefreshRequest) (*pr
 	if err := c.tokenError(err); err != nil {
 		return nil, method, err
 	}
-	if claims.User != c.user() || claims.Channel != "" {
+	if claims.User != c.user() || claims.Channel != "" || c.s.control.Refuses(claims.User, claims.Session, claims.ID, claims.IssuedAt) {
 		return nil, method, byeInvalidToken
 	}
 	c.mu.Lock()

@@ -482,19 +482,21 @@ func TestPresenceJoinsAndLeaves(t *testing.T) {
 }
 
 func TestPings(t *testing.T) {
-	n := startNode(t, startRedis(t).Addr(), "n1", func(o *Options) { o.PingInterval, o.PongTimeout = 400*time.Millisecond, 200*time.Millisecond })
+	n := startNode(t, startRedis(t).Addr(), "n1", func(o *Options) { o.PingInterval, o.PongTimeout = 2*time.Second, time.Second })
 	good, bad := n.dial(t), n.dial(t)
 	for _, r := range []*raw{good, bad} {
 		r.send(fmt.Sprintf(`{"id":1,"connect":{"token":%q}}`, n.token(t, token.Claims{User: "ann"})))
-		r.want(`{"id":1,"connect":{"ping":1,"pong":true}}`)
+		r.want(`{"id":1,"connect":{"ping":2,"pong":true}}`)
 	}
-	bad.wantClose(3012)
+	silent := make(chan struct{})
+	go func() { defer close(silent); bad.wantClose(3012) }()
 	for range 3 {
 		if _, data, err := good.ws.ReadMessage(); err != nil || string(data) != "{}" {
 			t.Fatalf("read %q, %v", data, err)
 		}
 		good.send("{}")
 	}
+	<-silent
 	good.send(`{"id":2,"rpc":{"method":"time"}}`)
 	good.want(`{"id":2,"rpc":{}}`)
 }

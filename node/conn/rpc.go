@@ -17,6 +17,11 @@ func (s *Service) methods() map[string]rpcMethod {
 		"publish":   rpcPublish,
 		"node.info": rpcNodeInfo,
 		"time":      rpcTime,
+		// For operators.
+		"nodes":       operator(rpcNodes),
+		"connections": operator(rpcSurvey(surveyConnections, func(query) bool { return true })),
+		"disconnect":  operator(rpcSurvey(surveyDisconnect, func(q query) bool { return q.Client != "" || q.User != "" })),
+		"drain":       operator(rpcSurvey(surveyDrain, func(q query) bool { return q.Node != "" })),
 	}
 }
 

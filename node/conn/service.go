@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,7 +43,19 @@ type Options struct {
 	Log         *slog.Logger
 
 	PingInterval, PongTimeout, HandshakeTimeout, AnnounceWindow time.Duration
+	// ConnectionsPerUser and ConnectionsPerIP are fleet-wide.
+	ConnectionsPerUser, ConnectionsPerIP int
+	// ShedAge is how old a connection must be to be moved to another node.
+	ShedAge time.Duration
+	// DrainOrdered is called when an operator asks for this node to be drained; nil refuses. It must not block.
+	DrainOrdered func()
 }
+
+// States of a node, as the fleet sees it.
+const (
+	stateReady    = "ready"
+	stateDraining = "draining"
+)
 
 // Service holds the sockets of one node. It is safe for concurrent use.
 type Service struct {
@@ -52,6 +65,7 @@ type Service struct {
 	feed     *feed.Feed
 	sub      *bus.Subscriber
 	lease    *bus.Lease
+	control  *bus.Control
 	meter    *meter
 	rpc      map[string]rpcMethod
 	greeting []byte // the connect reply's data
@@ -61,6 +75,7 @@ type Service struct {
 	mu       sync.Mutex
 	clients  map[*client]struct{}
 	buckets  [][]*client // by the second of the ping interval at which they are pinged
+	pending  int         // clients that have not connected yet
 	closed   bool        // no newcomers
 	draining atomic.Bool
 	readers  sync.WaitGroup
@@ -83,6 +98,9 @@ func New(o Options) (*Service, error) {
 	o.PingInterval = cmp.Or(o.PingInterval, limit.PingInterval)
 	o.PongTimeout = cmp.Or(o.PongTimeout, limit.PongTimeout)
 	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, limit.HandshakeTimeout)
+	o.ConnectionsPerUser = cmp.Or(o.ConnectionsPerUser, limit.ConnectionsPerUser)
+	o.ConnectionsPerIP = cmp.Or(o.ConnectionsPerIP, limit.ConnectionsPerIP)
+	o.ShedAge = cmp.Or(o.ShedAge, limit.ShedAge)
 	if o.PongTimeout >= o.PingInterval {
 		return nil, fmt.Errorf("conn: pong timeout %v must be under the ping interval %v", o.PongTimeout, o.PingInterval)
 	}
@@ -106,6 +124,7 @@ func New(o Options) (*Service, error) {
 	s.sub = o.Bus.NewSubscriber(s.feed)
 	s.feed.Attach(s.sub)
 	s.lease = o.Bus.NewLease(bus.LeaseOptions{Node: o.NodeID, Info: s.nodeInfo, Members: s.members})
+	s.control = o.Bus.NewControl(s.lease, bus.ControlOptions{Answer: s.answer, Revoked: s.revoked})
 	s.leaving.wake = make(chan struct{}, 1)
 	return s, nil
 }
@@ -122,7 +141,9 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { return s.hub.Run(below) })
 	g.Go(func() error { return s.sub.Run(below) })
 	g.Go(func() error { return s.feed.Run(below) })
+	g.Go(func() error { return s.control.Run(below) })
 	g.Go(func() error { return s.pingLoop(below) })
+	g.Go(func() error { return s.shedLoop(below) })
 	leave, stopLeave := context.WithCancel(below)
 	g.Go(func() error { s.leaving.run(leave, s.lease); return nil })
 	leaseCtx, stopLease := context.WithCancel(below)
@@ -200,9 +221,9 @@ func (s *Service) nodeInfo() bus.NodeInfo {
 	s.mu.Lock()
 	n := len(s.clients)
 	s.mu.Unlock()
-	state := "ready"
+	state := stateReady
 	if s.draining.Load() {
-		state = "draining"
+		state = stateDraining
 	}
 	return bus.NodeInfo{Zone: s.o.Zone, Version: s.o.Version, State: state, Connections: n, Channels: s.feed.Stats().Channels}
 }
@@ -221,6 +242,22 @@ func (s *Service) members() map[string][]bus.ClientInfo {
 	return all
 }
 
+// full says why an address gets no connection, or nothing. Limits over the fleet fail open while the others' counts are unknown.
+func (s *Service) full(ip string) (status int, why string) {
+	s.mu.Lock()
+	closed, pending := s.closed, s.pending
+	s.mu.Unlock()
+	switch n, known := s.lease.Counts().IP(ip); {
+	case closed:
+		return http.StatusServiceUnavailable, "this node takes no new connections"
+	case pending >= limit.Unauthenticated:
+		return http.StatusServiceUnavailable, "too many connections are waiting to be authenticated"
+	case known && n >= s.o.ConnectionsPerIP:
+		return http.StatusTooManyRequests, "too many connections from this address"
+	}
+	return 0, ""
+}
+
 // add registers a client; it answers false when the node takes no newcomers.
 func (s *Service) add(c *client) bool {
 	s.mu.Lock()
@@ -228,6 +265,8 @@ func (s *Service) add(c *client) bool {
 	if s.closed {
 		return false
 	}
+	s.pending++
+	s.lease.Counts().Add("", c.remote)
 	s.clients[c] = struct{}{}
 	// A random second of the interval: everybody who came with one reconnect storm is not pinged at once.
 	i := rand.IntN(len(s.buckets))
@@ -237,10 +276,38 @@ func (s *Service) add(c *client) bool {
 }
 
 func (s *Service) remove(c *client) {
+	counts := s.lease.Counts()
+	counts.Remove("", c.remote)
 	s.mu.Lock()
 	delete(s.clients, c)
+	if c.counted != nil {
+		counts.Remove(*c.counted, "")
+	} else {
+		s.pending--
+	}
 	s.mu.Unlock()
 	s.readers.Done()
+}
+
+// admit counts a client as its user's, unless the user has too many already. Somebody whose sockets have died without a word counts until
+// they are noticed; the code lets the client try again until then.
+func (s *Service) admit(c *client, user string) bool {
+	s.mu.Lock()
+	before := c.counted
+	s.mu.Unlock()
+	if before != nil {
+		return *before == user // a connect before has failed on Redis
+	}
+	counts := s.lease.Counts()
+	if n, known := counts.User(user); known && n >= s.o.ConnectionsPerUser && user != "" {
+		return false
+	}
+	counts.Add(user, "")
+	s.mu.Lock()
+	s.pending--
+	c.counted = &user
+	s.mu.Unlock()
+	return true
 }
 
 const tick = time.Second

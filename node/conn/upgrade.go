@@ -30,13 +30,10 @@ func (s *Service) Register(mux *http.ServeMux) { mux.HandleFunc("GET "+Path, s.s
 var writeBuffers sync.Pool
 
 func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	closed := s.closed
-	s.mu.Unlock()
-	if closed {
-		// Retried by the SDKs, and by then the load balancer knows.
+	if status, why := s.full(clientAddress(r, s.o.TrustedHops)); status != 0 {
+		// SDKs try again, and by then the load balancer knows, or the storm is over.
 		w.Header().Set("Retry-After", "1")
-		http.Error(w, "this node takes no new connections", http.StatusServiceUnavailable)
+		http.Error(w, why, status)
 		return
 	}
 	if r.URL.Query().Get("cf_protocol") == "protobuf" {

@@ -109,6 +109,24 @@ const (
 	// CommandsPerSecond and CommandsBurst bound the commands of one connection. Disconnect 3013 past the burst.
 	CommandsPerSecond = 100
 	CommandsBurst     = 1000
+	// ConnectionsPerUser and ConnectionsPerIP are counted over the fleet, from the nodes' reports: they may be overshot by the connects
+	// of one heartbeat, and fail open while Redis is away. Disconnect 4001 and HTTP 429 past them.
+	ConnectionsPerUser = 200
+	ConnectionsPerIP   = 5000
+	// Unauthenticated is how many connections of one node may be between upgrade and connect. HTTP 503 past it.
+	Unauthenticated = 5000
+)
+
+// Balance between nodes.
+const (
+	// ShedAbove is how far above the fleet's mean a node's connections must be, as a factor, before it sheds the excess over the mean.
+	ShedAbove = 1.25
+	// ShedLeast is the least excess that is worth it.
+	ShedLeast = 20
+	// ShedShare is the share of its connections that a node sheds in a second, at least one.
+	ShedShare = 0.02
+	// ShedAge is how old a connection must be to be shed: a younger one would come back by its affinity cookie. StickyTTL <= ShedAge.
+	ShedAge = StickyTTL
 )
 
 // REST.
