@@ -98,7 +98,6 @@ func (e *Edge) declareCloudFront() {
 	suppress(d, "AwsSolutions-CFR1", "open to every country; a deployment that is not attaches a web ACL with a geo rule (webAclArn)")
 	suppress(d, "AwsSolutions-CFR2", "a web ACL is the deployer's choice (webAclArn), because it costs by the request")
 	suppress(d, "AwsSolutions-CFR4", "without a domain of one's own CloudFront's default certificate fixes TLSv1 as the minimum")
-	suppress(d, "AwsSolutions-CFR5", "the origin is reached inside the VPC, by HTTP, from CloudFront's own interfaces only")
 	host := d.DistributionDomainName()
 	if front.Domain != "" {
 		host = str(front.Domain)
@@ -119,7 +118,7 @@ func (e *Edge) openToCloudFront(origin awscloudfront.VpcOrigin) {
 			PhysicalResourceId: customresources.PhysicalResourceId_Of(str("cloudfront-origin-group"))},
 		Policy: customresources.AwsCustomResourcePolicy_FromSdkCalls(&customresources.SdkCallsPolicyOptions{
 			Resources: customresources.AwsCustomResourcePolicy_ANY_RESOURCE()})}) // describe actions know no resources
-	suppress(lookup, "AwsSolutions-IAM5", "ec2:DescribeSecurityGroups knows no resources")
+	suppress(lookup, "AwsSolutions-IAM5[Resource::*]", "ec2:DescribeSecurityGroups knows no resources")
 	lookup.Node().AddDependency(origin)
 	awsec2.NewCfnSecurityGroupIngress(e, str("OriginAccess"), &awsec2.CfnSecurityGroupIngressProps{IpProtocol: str("tcp"),
 		FromPort: num(httpPort), ToPort: num(httpPort), GroupId: e.groups.balancer.SecurityGroupId(),

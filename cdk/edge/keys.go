@@ -34,7 +34,9 @@ func (e *Edge) declareKeys() {
 	}
 	e.Keys = e.Function("Keys", FunctionProps{Build: "keys", Environment: env,
 		Description: "rotates the signing keys and fetches the issuers' public keys"})
-	e.KeysTable.GrantReadWriteData(e.Keys.Lambda)
+	Allow(e.Keys.Lambda, []*string{e.KeysTable.TableArn()}, "dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem",
+		"dynamodb:DeleteItem", "dynamodb:ConditionCheckItem")
+	e.grantDecryption(e.Keys.Lambda, "kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey")
 	rule := awsevents.NewRule(e, str("KeysSchedule"), &awsevents.RuleProps{Schedule: awsevents.Schedule_Rate(span(keysEvery)),
 		Description: str("rotation of signing keys and fetching of issuers' keys")})
 	rule.AddTarget(awseventstargets.NewLambdaFunction(e.Keys.Alias, &awseventstargets.LambdaFunctionProps{
@@ -57,7 +59,7 @@ func (e *Edge) declareSession(from *issuer) {
 	e.Session = e.Function("Session", FunctionProps{Build: "session", VerifiesTokens: true, Environment: env,
 		Description: "signs users in and makes their tokens"})
 	e.grantKeys(e.Session.Lambda, privatePartition)
-	sessions.GrantReadWriteData(e.Session.Lambda)
+	Allow(e.Session.Lambda, []*string{sessions.TableArn()}, "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
 	e.Route(e.Session, 10, "/api/session", "/api/session/*")
 }
 
@@ -70,12 +72,16 @@ func (e *Edge) grantPublicKeys(to awsiam.IGrantable) { e.grantKeys(to, publicPar
 
 // grantKeys allows reading one partition of the key table and decrypting it, through DynamoDB only.
 func (e *Edge) grantKeys(to awsiam.IGrantable, partition string) {
-	principal := to.GrantPrincipal()
-	principal.AddToPrincipalPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+	to.GrantPrincipal().AddToPrincipalPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
 		Actions: jsii.Strings("dynamodb:GetItem", "dynamodb:Query"), Resources: &[]*string{e.KeysTable.TableArn()},
 		Conditions: &map[string]any{"ForAllValues:StringEquals": map[string]any{"dynamodb:LeadingKeys": []any{partition}},
 			"Null": map[string]any{"dynamodb:LeadingKeys": "false"}}}))
-	principal.AddToPrincipalPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
-		Actions: jsii.Strings("kms:Decrypt"), Resources: &[]*string{e.KeysTable.EncryptionKey().KeyArn()},
+	e.grantDecryption(to, "kms:Decrypt")
+}
+
+// grantDecryption allows the use of the table's key, by DynamoDB for the caller and in no other way.
+func (e *Edge) grantDecryption(to awsiam.IGrantable, actions ...string) {
+	to.GrantPrincipal().AddToPrincipalPolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+		Actions: jsii.Strings(actions...), Resources: &[]*string{e.KeysTable.EncryptionKey().KeyArn()},
 		Conditions: &map[string]any{"StringEquals": map[string]any{"kms:ViaService": "dynamodb." + *awscdk.Aws_REGION() + ".amazonaws.com"}}}))
 }

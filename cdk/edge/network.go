@@ -71,7 +71,6 @@ func (e *Edge) declareLogBucket() {
 	e.logs = awss3.NewBucket(e, str("TrafficLogs"), e.Private(&awss3.BucketProps{
 		LifecycleRules: &[]*awss3.LifecycleRule{{Expiration: awscdk.Duration_Days(num(days)),
 			AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(num(1))}}}))
-	suppress(e.logs, "AwsSolutions-S1", "this is the bucket that logs go to; logging it into itself would never end")
 	if e.props.Network.VPCID == "" {
 		awsec2.NewFlowLog(e, str("RefusedTraffic"), &awsec2.FlowLogProps{
 			ResourceType: awsec2.FlowLogResourceType_FromVpc(e.VPC), TrafficType: awsec2.FlowLogTrafficType_REJECT,

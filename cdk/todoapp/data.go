@@ -51,6 +51,24 @@ func (a *App) bucket(id string, days int) awss3.Bucket {
 			AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(num(1))}}}))
 }
 
+// mayRead allows what a reader of single items and of lists calls; mayWrite adds conditional writes and transactions.
+func (a *App) mayRead(f *edge.Function) {
+	a.may(f, "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query")
+}
+
+func (a *App) mayWrite(f *edge.Function) {
+	a.mayRead(f)
+	a.may(f, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem")
+}
+
+func (a *App) may(f *edge.Function, actions ...string) {
+	resources := []*string{a.Table.TableArn()}
+	for _, index := range []string{table.OrderIndex, table.StateIndex} {
+		resources = append(resources, str(*a.Table.TableArn()+"/index/"+index))
+	}
+	edge.Allow(f.Lambda, resources, actions...)
+}
+
 // environment of everything that uses the table.
 func (a *App) environment(more map[string]*string) map[string]*string {
 	env := map[string]*string{"TODO_TABLE": a.Table.TableName()}
@@ -64,7 +82,7 @@ func (a *App) environment(more map[string]*string) map[string]*string {
 func (a *App) declareTodos() {
 	a.Todos = a.edge.Function("Todos", edge.FunctionProps{Build: "todos", Publishes: true, VerifiesTokens: true, Environment: a.environment(nil),
 		Description: "REST API of todos"})
-	a.Table.GrantReadWriteData(a.Todos.Lambda)
+	a.mayWrite(a.Todos)
 	a.edge.Route(a.Todos, todosPriority, "/api/todos", "/api/todos/*", "/api/openapi.json", "/api/docs", "/api/docs/*")
 	a.edge.Route(a.Todos, restPriority, "/api", "/api/*")
 }

@@ -36,16 +36,21 @@ func (a *App) declareOutbox() {
 	a.Outbox = a.edge.Function("Outbox", edge.FunctionProps{Build: "outbox", Publishes: true, Timeout: outboxTimeout,
 		Environment: a.environment(map[string]*string{"FAILED_BUCKET": a.Failed.BucketName()}),
 		Description: "announces what was written to the table, from its stream"})
-	a.Table.GrantReadData(a.Outbox.Lambda)
-	a.Failed.GrantReadWrite(a.Outbox.Lambda, nil)
-	a.Outbox.Alias.AddEventSource(awslambdaeventsources.NewDynamoEventSource(a.Table, &awslambdaeventsources.DynamoEventSourceProps{
+	a.mayRead(a.Outbox)
+	// Lambda itself writes them, as the function; a replay reads and deletes them.
+	edge.Allow(a.Outbox.Lambda, []*string{a.Failed.ArnForObjects(str("*"))}, "s3:PutObject", "s3:GetObject", "s3:DeleteObject")
+	edge.Allow(a.Outbox.Lambda, []*string{a.Failed.BucketArn()}, "s3:ListBucket")
+	a.Table.GrantStreamRead(a.Outbox.Lambda)
+	stream := a.Outbox.Alias.AddEventSourceMapping(str("Stream"), &awslambda.EventSourceMappingOptions{EventSourceArn: a.Table.TableStreamArn(),
 		StartingPosition: awslambda.StartingPosition_TRIM_HORIZON, BatchSize: num(outboxBatch),
 		BisectBatchOnError: yes, ReportBatchItemFailures: yes, RetryAttempts: num(outboxAttempts),
 		MaxRecordAge: awscdk.Duration_Minutes(num(int(limit.OutboxRecordAge.Minutes()))),
-		OnFailure:    awslambdaeventsources.NewS3OnFailureDestination(a.Failed),
 		Filters: &[]*map[string]any{awslambda.FilterCriteria_Filter(&map[string]any{
 			"eventName": awslambda.FilterRule_Or(str("INSERT"), str("MODIFY")), // removals are by TTL, of what was announced as deleted
-			"dynamodb":  map[string]any{"NewImage": map[string]any{table.Kind: map[string]any{"S": []any{table.KindTodo}}}}})}}))
+			"dynamodb":  map[string]any{"NewImage": map[string]any{table.Kind: map[string]any{"S": []any{table.KindTodo}}}}})}})
+	// A bucket keeps the records themselves; a queue would get only where they were, and they are gone after a day. By property, because
+	// the CDK's class for it also grants the function everything on the bucket.
+	stream.Node().DefaultChild().(awslambda.CfnEventSourceMapping).AddPropertyOverride(str("DestinationConfig.OnFailure.Destination"), a.Failed.BucketArn())
 }
 
 // declareTasks: the API inserts a task; the pipe takes it from the stream to the queue, so that nothing is written twice; the worker does it.
@@ -57,8 +62,8 @@ func (a *App) declareTasks() {
 	a.Worker = a.edge.Function("Worker", edge.FunctionProps{Build: "tasks", Publishes: true, Environment: env, Timeout: workerTimeout, MemoryMiB: 512,
 		Description: "does background tasks, and reports their progress"})
 	for _, f := range []*edge.Function{a.Tasks, a.Worker} {
-		a.Table.GrantReadWriteData(f.Lambda)
-		a.Files.GrantReadWrite(f.Lambda, nil)
+		a.mayWrite(f)
+		edge.Allow(f.Lambda, []*string{a.Files.ArnForObjects(str("*"))}, "s3:PutObject", "s3:GetObject", "s3:DeleteObject")
 	}
 	a.edge.Route(a.Tasks, tasksPriority, "/api/tasks", "/api/tasks/*")
 	a.WorkDead = a.edge.DeadLetters("WorkFailed")
