@@ -8,8 +8,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"os/signal"
 	"runtime/debug"
 	"strings"
+	"syscall"
 )
 
 // Main is the command: it reads args and the environment, and runs a node until ctx ends and the drain is over.
@@ -46,6 +49,21 @@ func Main(ctx context.Context, args []string, getenv func(string) string, stdout
 		return errors.Join(err, public.Close(), private.Close())
 	}
 	return n.Run(ctx)
+}
+
+// Interrupted answers a context that ends with the first SIGINT or SIGTERM. The second one calls exit with 1: at once, from wherever
+// the process hangs. It takes the process's signals for good; only a main calls it.
+func Interrupted(exit func(code int)) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() { // as long as the process
+		<-signals
+		cancel()
+		<-signals
+		exit(1)
+	}()
+	return ctx
 }
 
 // Logger writes what the settings ask for, every line with the node's name.
