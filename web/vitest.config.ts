@@ -1,9 +1,12 @@
 import { defineConfig } from "vitest/config";
+import { alias } from "./vite.config.ts";
 
 export default defineConfig({
+  resolve: { alias },
   test: {
-    include: ["test/**/*.test.ts", "test/**/*.test.tsx"],
+    include: ["test/**/*.test.{ts,tsx}", "react/test/**/*.test.{ts,tsx}"],
     environment: "happy-dom",
-    testTimeout: 10_000,
+    testTimeout: 20_000,
+    hookTimeout: 120_000,
   },
 });

@@ -1,6 +1,6 @@
 // Mounts the small edge on Vite's own server, and a few switches to watch the page's states: POST /dev/close, /dev/lose, /dev/fail, /dev/slow.
 import type { Plugin } from "vite";
-import { DevEdge } from "./edge";
+import { DevEdge } from "./edge.ts";
 
 export function devEdge(edge = new DevEdge()): Plugin {
   return {

@@ -1,6 +1,7 @@
 // The page's frame: session first, then the socket, then the three panels.
+
+import { TidelineProvider } from "@tideline/react";
 import { useCallback, useEffect, useState } from "react";
-import { TidelineProvider } from "../react";
 import { ChatPanel } from "./chat/ChatPanel";
 import { EdgePanel } from "./edge/EdgePanel";
 import { useMeter } from "./edge/telemetry";

@@ -1,4 +1,4 @@
-import { useConnection } from "../react";
+import { useConnection } from "@tideline/react";
 import { Avatar } from "./ui/Avatar";
 import { Icon, Mark } from "./ui/Icon";
 import { nameOf } from "./ui/name";

@@ -1,6 +1,7 @@
 // One line under the header while something is not as it should be: what works, what doesn't, what happens next.
+
+import { useConnection } from "@tideline/react";
 import { useEffect, useState } from "react";
-import { useConnection } from "../react";
 import { useLinkState } from "./Header";
 
 /** A reconnect shorter than this is not worth a line that moves the page, milliseconds. */

@@ -1,6 +1,7 @@
 // Who the page belongs to: the cookie's session, its token, and what happens when it ends.
+
+import { UnauthorizedError } from "@tideline/react";
 import { createContext, type ReactNode, useCallback, useContext, useEffect, useMemo, useState } from "react";
-import { UnauthorizedError } from "../react";
 import { type Answer, authorized, type CallOptions, call, Problem, type Tokens } from "./api";
 import { backoff } from "./backoff";
 

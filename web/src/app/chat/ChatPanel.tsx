@@ -1,5 +1,5 @@
+import { useConnection } from "@tideline/react";
 import { useEffect, useState } from "react";
-import { useConnection } from "../../react";
 import { useSession } from "../session";
 import { Avatar } from "../ui/Avatar";
 import { Icon } from "../ui/Icon";

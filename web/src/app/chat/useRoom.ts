@@ -1,6 +1,7 @@
 // One chat room: history paged backwards, live messages, sending with an id so that a retry publishes once.
+
+import { type UsePresence, useChannel, useConnection, usePresence } from "@tideline/react";
 import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
-import { type UsePresence, useChannel, useConnection, usePresence } from "../../react";
 import { uuid } from "../ids";
 import { useSession } from "../session";
 import { type Line, RoomModel } from "./model";

@@ -1,6 +1,7 @@
 // What this page's connection is doing: where its socket is, what arrived and how fast, and how each interruption ended.
+
+import { useConnection } from "@tideline/react";
 import { lazy, Suspense, useEffect, useState } from "react";
-import { useConnection } from "../../react";
 import { asProblem, useSession } from "../session";
 import { Icon } from "../ui/Icon";
 import { nameOf } from "../ui/name";

@@ -1,6 +1,7 @@
 // What the page measures of its own connection: round trips, clock difference, latency of publications, and a short log.
+
+import { type Connection, type Message, type Recovery, useTideline } from "@tideline/react";
 import { useEffect, useState, useSyncExternalStore } from "react";
-import { type Connection, type Message, type Recovery, useTideline } from "../../react";
 
 export interface Sample {
   /** Milliseconds since 1970. */

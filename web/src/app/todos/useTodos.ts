@@ -1,8 +1,8 @@
 // The todos of this user: read over REST, kept up by the channel, changed optimistically.
 import { useQuery } from "@tanstack/react-query";
+import { UnauthorizedError, type UseChannel } from "@tideline/react";
+import { useQueryChannel } from "@tideline/react/query";
 import { useMemo, useRef, useState, useSyncExternalStore } from "react";
-import { UnauthorizedError, type UseChannel } from "../../react";
-import { useQueryChannel } from "../../react/query";
 import type { Problem } from "../api";
 import { backoff } from "../backoff";
 import { uuid } from "../ids";

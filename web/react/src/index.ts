@@ -1,5 +1,5 @@
 export type { ClientInfo, HistoryOptions, HistoryResult } from "centrifuge";
-export type { ChannelEvents, ChannelSnapshot, Publication } from "./channel";
+export type { ChannelEvents, ChannelSnapshot, Publication } from "./channel.ts";
 export {
   type Close,
   Connection,
@@ -10,7 +10,7 @@ export {
   type Message,
   type Recovery,
   UnauthorizedError,
-} from "./connection";
+} from "./connection.ts";
 export {
   type PresenceEvents,
   TidelineProvider,
@@ -22,4 +22,4 @@ export {
   useConnection,
   usePresence,
   useTideline,
-} from "./hooks";
+} from "./hooks.tsx";

@@ -8,7 +8,7 @@ import type {
   Subscription,
   SubscriptionState,
 } from "centrifuge";
-import type { Message, Recovery } from "./connection";
+import type { Message, Recovery } from "./connection.ts";
 
 /** A publication as a channel's subscriber sees it. */
 export interface Publication<T = unknown> {

@@ -1,9 +1,9 @@
 // Entry `@tideline/react/query`: a channel that keeps a TanStack Query cache honest.
 import { type QueryKey, useQueryClient } from "@tanstack/react-query";
 import { useCallback, useEffect, useRef } from "react";
-import type { ChannelEvents } from "./channel";
-import { type UseChannel, useChannel } from "./hooks";
-import { useLatest } from "./latest";
+import type { ChannelEvents } from "./channel.ts";
+import { type UseChannel, useChannel } from "./hooks.tsx";
+import { useLatest } from "./latest.ts";
 
 export interface RefetchOptions {
   /** The queries to invalidate when publications were missed that can't be replayed. */

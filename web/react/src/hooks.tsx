@@ -11,14 +11,14 @@ import {
   useState,
   useSyncExternalStore,
 } from "react";
-import type { ChannelEvents, ChannelSnapshot } from "./channel";
+import type { ChannelEvents, ChannelSnapshot } from "./channel.ts";
 import {
   Connection,
   type ConnectionEvents,
   type ConnectionOptions,
   type ConnectionSnapshot,
-} from "./connection";
-import { useLatest } from "./latest";
+} from "./connection.ts";
+import { useLatest } from "./latest.ts";
 
 const Context = createContext<Connection | null>(null);
 

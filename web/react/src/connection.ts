@@ -1,7 +1,7 @@
 // The one socket of a page: a Centrifuge client, what it is doing, and the subscriptions that hooks share.
 // Handlers are called synchronously from the socket's events; they must not throw. Nothing here belongs to React.
 import { Centrifuge, type ClientInfo, UnauthorizedError } from "centrifuge";
-import { Channel } from "./channel";
+import { Channel } from "./channel.ts";
 
 export { UnauthorizedError };
 
