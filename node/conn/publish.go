@@ -46,6 +46,9 @@ func (c *client) relay(ctx context.Context, name string, data []byte, id string)
 	if err := ns.MayPublish(who, name, c.subscribed(name)); err != nil {
 		return bus.Result{}, "", channelError(err)
 	}
+	if len(data) == 0 { // a stamp around nothing would say null
+		return bus.Result{}, "", errBadRequest
+	}
 	if len(data) > limit.DataBytes {
 		return bus.Result{}, "", errLimitExceeded
 	}
