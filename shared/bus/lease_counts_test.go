@@ -162,10 +162,14 @@ func TestCountsAfterMissedChanges(t *testing.T) {
 	want(1, 1) // the full state
 	tell()
 	want(1, 2) // a change, before the heartbeat that tells of it
+	teller.Add("eve", "")
 	tell()
 	lose()
 	tell()
 	want(2, 4) // a gap before the change
+	if got, _ := reader.User("eve"); got != 1 {
+		t.Errorf("%d connections of a user that the missed change told of, want 1", got)
+	}
 	tell()
 	lose()
 	want(4, 4) // nothing tells yet that there was one more
