@@ -24,7 +24,8 @@ import (
 // Bounds of the settings.
 const (
 	maxTrustedHops = 8                // proxies between the browser and a node
-	maxDrain       = 30 * time.Minute // DRAIN_GRACE and DRAIN_WINDOW, each
+	maxDrain       = 30 * time.Minute // DRAIN_GRACE, DRAIN_WINDOW and SHED_AGE, each
+	maxConnections = 10_000_000       // CONNECTIONS_PER_USER and CONNECTIONS_PER_IP, each
 )
 
 // Config is a node's settings, checked. ParseConfig makes one from the environment, package local fills one in by hand.
@@ -40,8 +41,12 @@ type Config struct {
 	Scheme          string // of the address that browsers use: http or https
 	DrainGrace      time.Duration
 	DrainWindow     time.Duration
-	LogLevel        slog.Level
-	LogText         bool // for a person; false is JSON
+	MetadataURL     string // of the EC2 instance metadata service; empty is not asked
+	// ConnectionsPerUser and ConnectionsPerIP are over the whole fleet.
+	ConnectionsPerUser, ConnectionsPerIP int
+	ShedAge                              time.Duration
+	LogLevel                             slog.Level
+	LogText                              bool // for a person; false is JSON
 }
 
 // setting is one environment variable.
@@ -60,6 +65,10 @@ var settings = []setting{
 	{"ZONE", "", "availability zone, shown in the registry of nodes"},
 	{"DRAIN_GRACE", limit.DrainGrace.String(), "after SIGTERM: how long to serve on, not ready, while the load balancer notices"},
 	{"DRAIN_WINDOW", limit.DrainWindow.String(), "then: the time over which the clients are closed, in random order"},
+	{"METADATA_URL", "", "EC2 instance metadata service to watch for the instance's end, http://169.254.169.254 there (default: not watched)"},
+	{"CONNECTIONS_PER_USER", strconv.Itoa(limit.ConnectionsPerUser), "most connections of one user in the whole fleet"},
+	{"CONNECTIONS_PER_IP", strconv.Itoa(limit.ConnectionsPerIP), "most connections of one address in the whole fleet"},
+	{"SHED_AGE", limit.ShedAge.String(), "how old a connection must be to be moved from a node far above the fleet's mean; at least as long as the load balancer's affinity cookie"},
 	{"LOG_LEVEL", "info", "debug, info, warn or error"},
 	{"LOG_FORMAT", "json", "json, or text for a person"},
 }
@@ -85,7 +94,12 @@ func ParseConfig(getenv func(string) string) (Config, error) {
 		Scheme:         p.oneOf("PUBLIC_SCHEME", "http", "https"),
 		DrainGrace:     p.duration("DRAIN_GRACE", maxDrain),
 		DrainWindow:    p.duration("DRAIN_WINDOW", maxDrain),
-		LogText:        p.oneOf("LOG_FORMAT", "json", "text") == "text",
+		MetadataURL:    p.url("METADATA_URL"),
+		ShedAge:        p.duration("SHED_AGE", maxDrain),
+
+		ConnectionsPerUser: p.number("CONNECTIONS_PER_USER", 1, maxConnections),
+		ConnectionsPerIP:   p.number("CONNECTIONS_PER_IP", 1, maxConnections),
+		LogText:            p.oneOf("LOG_FORMAT", "json", "text") == "text",
 	}
 	if err := c.LogLevel.UnmarshalText([]byte(p.oneOf("LOG_LEVEL", "debug", "info", "warn", "error"))); err != nil {
 		c.LogLevel = slog.LevelInfo // oneOf has reported it
@@ -179,6 +193,15 @@ func (p *parser) duration(name string, high time.Duration) time.Duration {
 	return d
 }
 
+// url takes an http address, or nothing.
+func (p *parser) url(name string) string {
+	v := p.get(name)
+	if u, err := url.Parse(v); v != "" && (err != nil || u.Scheme != "http" || u.Host == "") {
+		p.wrong(name, "%q is not an address such as http://169.254.169.254", v)
+	}
+	return v
+}
+
 // redis lets the bus judge the URL: opening one doesn't connect, and its errors hold no password.
 func (p *parser) redis(name string) string {
 	v := p.get(name)
@@ -235,7 +258,7 @@ func split(list string) []string {
 func Help(w io.Writer) {
 	fmt.Fprint(w, "Usage: node [--version] [--help]\n\nA Tideline node: holds sockets and serves the page. Settings come from the environment:\n\n")
 	for _, s := range settings {
-		fmt.Fprintf(w, "  %-16s %s", s.name, s.help)
+		fmt.Fprintf(w, "  %-20s %s", s.name, s.help)
 		if s.fallback != "" {
 			fmt.Fprintf(w, " (default: %s)", s.fallback)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tideline/node/conn"
+	"tideline/node/drain"
 	"tideline/node/page"
 	"tideline/shared/bus"
 	"tideline/shared/channel"
@@ -32,17 +33,34 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
 	registry := prometheus.NewRegistry()
+	orders := make(chan string, 1)
+	order := func(reason string) {
+		select {
+		case orders <- reason:
+		default: // one is enough
+		}
+	}
 	sockets, err := conn.New(conn.Options{
 		NodeID: c.NodeID, Version: Version(), Zone: c.Zone,
 		Bus: b, Table: channel.Shipped(), Verifier: verifier,
 		AllowedOrigins: c.AllowedOrigins, TrustedHops: c.TrustedHops,
-		Metrics: prometheus.WrapRegistererWith(prometheus.Labels{"instance": c.NodeID}, registry), Log: log,
+		ConnectionsPerUser: c.ConnectionsPerUser, ConnectionsPerIP: c.ConnectionsPerIP, ShedAge: c.ShedAge,
+		DrainOrdered: func() { order("an operator") },
+		Metrics:      prometheus.WrapRegistererWith(prometheus.Labels{"instance": c.NodeID}, registry), Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
+	var watch func(context.Context)
+	if c.MetadataURL != "" {
+		watch = func(ctx context.Context) {
+			if reason, err := drain.NewWatcher(c.MetadataURL, 0, log).Wait(ctx); err == nil {
+				order(reason)
+			}
+		}
+	}
 	n, err := New(Options{NodeID: c.NodeID, Sockets: sockets, Page: pages, Registry: registry, Public: public, Private: private,
-		DrainGrace: c.DrainGrace, DrainWindow: c.DrainWindow, Log: log, Release: b.Close})
+		DrainGrace: c.DrainGrace, DrainWindow: c.DrainWindow, Ordered: orders, Watch: watch, Log: log, Release: b.Close})
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}

@@ -48,7 +48,12 @@ type Options struct {
 	// Public and Private are closed by Run or Close.
 	Public, Private         net.Listener
 	DrainGrace, DrainWindow time.Duration
-	Log                     *slog.Logger
+	// Ordered, when not nil, begins the drain with a reason and without the end: the node then stays up, not ready, until its
+	// context ends. The instance's metadata and operators order; SIGTERM ends.
+	Ordered <-chan string
+	// Watch, when not nil, is run beside the sockets, and ends with its context: it may feed Ordered.
+	Watch func(ctx context.Context)
+	Log   *slog.Logger
 	// Release is called when Run has ended everything, or by Close: it gives up what the sockets worked with. Nil does nothing.
 	Release func() error
 }
@@ -63,6 +68,8 @@ type Node struct {
 	publicListener  net.Listener
 	privateListener net.Listener
 	grace, window   time.Duration
+	ordered         <-chan string
+	watch           func(context.Context)
 	log             *slog.Logger
 	health          *health
 	release         func() error
@@ -72,7 +79,7 @@ type Node struct {
 // New composes a node and registers its metrics. Nothing is served before Run.
 func New(o Options) (*Node, error) {
 	n := &Node{id: o.NodeID, sockets: o.Sockets, page: o.Page, registry: o.Registry, publicListener: o.Public,
-		privateListener: o.Private, grace: o.DrainGrace, window: o.DrainWindow, log: o.Log, release: o.Release,
+		privateListener: o.Private, grace: o.DrainGrace, window: o.DrainWindow, ordered: o.Ordered, watch: o.Watch, log: o.Log, release: o.Release,
 		health: newHealth(o.Sockets.Status)}
 	if err := n.registerMetrics(); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -100,6 +107,9 @@ func (n *Node) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { n.health.watch(working); return nil })
+	if n.watch != nil {
+		g.Go(func() error { n.watch(working); return nil })
+	}
 	g.Go(func() error {
 		defer stop() // the sockets end last but for the private port, which answers health checks to the end
 		n.live(ctx, working)
@@ -138,6 +148,8 @@ func (n *Node) live(ctx, working context.Context) {
 	}
 	select {
 	case <-ctx.Done():
+	case reason := <-n.ordered:
+		n.log.Warn("drain ordered", "reason", reason)
 	case <-working.Done():
 		return
 	}
@@ -150,6 +162,13 @@ func (n *Node) live(ctx, working context.Context) {
 	}
 	if err := n.sockets.Drain(working, n.window); err != nil && working.Err() == nil {
 		n.log.Warn("drain not complete", "error", err)
+	}
+	if ctx.Err() == nil {
+		n.log.Info("drained; not ready until the end", "connections", n.health.status().Connections)
+	}
+	select {
+	case <-ctx.Done():
+	case <-working.Done():
 	}
 }
 

@@ -410,3 +410,26 @@ func (l *pipeListener) isClosed() bool {
 		return false
 	}
 }
+
+// An order drains and doesn't end: the instance is terminated from outside, and until then the load balancer must see a node that is
+// up and not ready.
+func TestAnOrderedDrainWaitsForTheEnd(t *testing.T) {
+	orders := make(chan string, 1)
+	drained := make(chan struct{})
+	s := &sockets{status: healthy, drain: func(context.Context, time.Duration) error { close(drained); return nil }}
+	n := start(t, s, Ready, func(o *Options) { o.Ordered = orders })
+	orders <- "target lifecycle state Terminated"
+	<-drained
+	if res, _ := get(t, n.private+"/readyz"); res.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("readyz %d after an ordered drain", res.StatusCode)
+	}
+	if res, _ := get(t, n.private+"/healthz"); res.StatusCode != http.StatusOK {
+		t.Errorf("healthz %d after an ordered drain", res.StatusCode)
+	}
+	if err := n.stop(); err != nil {
+		t.Error(err)
+	}
+	if got := s.noted(); strings.Count(got, "drain") != 1 {
+		t.Errorf("events %s, want one drain", got)
+	}
+}
