@@ -19,8 +19,12 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sync/errgroup"
 
+	"tideline/functions/meter"
+	"tideline/functions/outbox"
 	"tideline/functions/session"
 	sessionbolt "tideline/functions/session/bolt"
+	"tideline/functions/tasks"
+	"tideline/functions/tasks/dirfiles"
 	"tideline/functions/todos"
 	"tideline/shared/bus"
 	"tideline/shared/channel"
@@ -37,6 +41,8 @@ type functions struct {
 	db      *bbolt.DB
 	bus     *bus.Bus
 	session *session.Service
+	outbox  outbox.Local // the table's stream
+	worker  tasks.Local  // the queue and its worker
 }
 
 func openFunctions(ctx context.Context, s settings, secrets *token.Secrets, log *slog.Logger) (_ *functions, err error) {
@@ -52,12 +58,13 @@ func openFunctions(ctx context.Context, s settings, secrets *token.Secrets, log 
 	if f.bus, err = bus.Open(ctx, bus.Options{URL: s.redisURL, Stage: s.stage, Log: log}); err != nil {
 		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
+	measurements := meter.NewPrometheus("local", log)
 	links, err := sessionbolt.New(f.db, nil)
 	if err != nil {
 		return nil, err
 	}
 	f.session, err = session.New(session.Options{Sessions: secrets.For(token.AudienceSession), Access: secrets, Store: links,
-		Guests: true, PublicScheme: "http", Log: log})
+		Guests: true, PublicScheme: "http", Log: log, Meter: measurements})
 	if err != nil {
 		return nil, err
 	}
@@ -65,16 +72,41 @@ func openFunctions(ctx context.Context, s settings, secrets *token.Secrets, log 
 	if err != nil {
 		return nil, err
 	}
-	list, err := todos.New(todos.Options{Store: store, Publisher: f.bus, Verifier: secrets, Log: log})
+	list, err := todos.New(todos.Options{Store: store, Publisher: f.bus, Verifier: secrets, Log: log, Meter: measurements})
+	if err != nil {
+		return nil, err
+	}
+	f.outbox = outbox.Local{Store: store, Publisher: f.bus, Log: log, Meter: measurements}
+	work, err := f.openTasks(s, store, secrets, log, measurements)
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/api/session", f.session)
 	mux.Handle("/api/session/", f.session)
+	mux.Handle("/api/tasks", work)
+	mux.Handle("/api/tasks/", work)
+	mux.Handle("/api/files/", work)
 	mux.Handle("/api/", list) // which also answers what nobody knows
+	mux.Handle("GET /metrics", measurements.Handler())
 	f.Handler = mux
 	return f, nil
+}
+
+// openTasks makes the API of tasks and their worker. Files and links to them last as long as tasks do, the links' secret as long as the process.
+func (f *functions) openTasks(s settings, store *todobolt.Store, secrets *token.Secrets, log *slog.Logger, m *meter.Prometheus) (http.Handler, error) {
+	secret := make([]byte, dirfiles.MinSecretBytes)
+	rand.Read(secret) // never fails
+	files, err := dirfiles.New(filepath.Join(s.data, "files"), secret, nil)
+	if err != nil {
+		return nil, fmt.Errorf("DATA_DIR: %w", err)
+	}
+	worker, err := tasks.NewWorker(tasks.WorkerOptions{Store: store, Files: files, Publisher: f.bus, Alone: true, Log: log, Meter: m})
+	if err != nil {
+		return nil, err
+	}
+	f.worker = tasks.Local{Store: store, Worker: worker, Log: log}
+	return tasks.New(tasks.Options{Store: store, Files: files, Publisher: f.bus, Verifier: secrets, Log: log, Meter: m})
 }
 
 // close gives up the store and the bus, after everything that uses them has ended.
@@ -91,8 +123,10 @@ func (f *functions) close() error {
 
 // run does what functions do between requests, until ctx ends.
 func (f *functions) run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return f.outbox.Run(ctx) })
+	g.Go(func() error { return f.worker.Run(ctx) })
+	return g.Wait()
 }
 
 func openStore(folder string) (*bbolt.DB, error) {
