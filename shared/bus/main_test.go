@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -13,7 +14,10 @@ import (
 	"tideline/test/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	LogDriver(slog.New(slog.DiscardHandler))
+	goleak.VerifyTestMain(m)
+}
 
 // testTimeout bounds every wait of a test.
 const testTimeout = 30 * time.Second

@@ -145,43 +145,53 @@ func Open(_ context.Context, o Options) (*Bus, error) {
 
 // parseURL reads what Options.URL documents. Its errors never show the password.
 func parseURL(raw string) (e endpoint, inCluster bool, err error) {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return e, false, fmt.Errorf("%w: URL can't be parsed", ErrInvalid)
+	bad := func(format string, args ...any) (endpoint, bool, error) {
+		return endpoint{}, false, fmt.Errorf("%w: URL: %s", ErrInvalid, fmt.Sprintf(format, args...))
 	}
-	switch u.Scheme {
+	scheme, rest, _ := strings.Cut(raw, "://")
+	switch scheme {
 	case "redis":
 	case "rediss":
-		e.tls = &tls.Config{}
+		e.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	case "redis+cluster":
 		inCluster = true
 	case "rediss+cluster":
-		inCluster, e.tls = true, &tls.Config{}
+		inCluster, e.tls = true, &tls.Config{MinVersion: tls.VersionTLS12}
 	default:
-		return e, false, fmt.Errorf("%w: URL scheme %q: want redis, rediss, redis+cluster or rediss+cluster", ErrInvalid, u.Scheme)
+		return bad("scheme: want redis, rediss, redis+cluster or rediss+cluster")
 	}
-	if e.tls != nil {
-		e.tls.MinVersion = tls.VersionTLS12
+	// net/url knows one host only: it gets the rest without the hosts.
+	authority, path := rest, ""
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority, path = rest[:i], rest[i:]
+	}
+	userinfo, hosts := "", authority
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		userinfo, hosts = authority[:i+1], authority[i+1:]
+	}
+	u, err := url.Parse("redis://" + userinfo + "host" + path)
+	if err != nil {
+		return bad("can't be parsed")
 	}
 	if u.RawQuery != "" || u.Fragment != "" {
-		return e, false, fmt.Errorf("%w: URL: no query or fragment is understood", ErrInvalid)
-	}
-	for host := range strings.SplitSeq(u.Host, ",") {
-		name, port, err := net.SplitHostPort(host)
-		if err != nil {
-			name, port = strings.Trim(host, "[]"), defaultPort
-		}
-		if name == "" {
-			return e, false, fmt.Errorf("%w: URL: host missing", ErrInvalid)
-		}
-		e.hosts = append(e.hosts, net.JoinHostPort(name, port))
+		return bad("no query or fragment is understood")
 	}
 	e.user = u.User.Username()
 	e.pass, _ = u.User.Password()
 	if db := strings.TrimPrefix(u.Path, "/"); db != "" {
 		if e.db, err = strconv.Atoi(db); err != nil || e.db < 0 || inCluster && e.db != 0 {
-			return e, false, fmt.Errorf("%w: URL: database %q", ErrInvalid, db)
+			return bad("database %q", db)
 		}
+	}
+	for host := range strings.SplitSeq(hosts, ",") {
+		name, port, err := net.SplitHostPort(host)
+		if err != nil {
+			name, port = strings.Trim(host, "[]"), defaultPort
+		}
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil || name == "" {
+			return bad("host %q", host)
+		}
+		e.hosts = append(e.hosts, net.JoinHostPort(name, port))
 	}
 	return e, inCluster, nil
 }
@@ -255,6 +265,16 @@ func (e endpoint) refuseReplica(ctx context.Context, c *redis.Conn) error {
 
 var errReplica = errors.New("host is a replica")
 
+// LogDriver sends what go-redis logs by itself to log, at debug level: it concerns every client in the process, so programs call it
+// and libraries don't. What an operator should know is in Options.Log.
+func LogDriver(log *slog.Logger) { redis.SetLogger(driverLog{log}) }
+
+type driverLog struct{ log *slog.Logger }
+
+func (d driverLog) Printf(ctx context.Context, format string, v ...any) {
+	d.log.DebugContext(ctx, "go-redis: "+fmt.Sprintf(format, v...))
+}
+
 // Close ends the command connections. Subscribers end with the context of their Run.
 func (b *Bus) Close() error { return b.client.Close() }
 
@@ -263,10 +283,15 @@ func (b *Bus) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, limit.CommandBudget)
 	defer cancel()
 	var err error
-	if b.cluster != nil {
-		err = b.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() })
-	} else {
-		err = b.client.Ping(ctx).Err()
+	for range b.dial.hosts {
+		if b.cluster != nil {
+			err = b.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() })
+		} else {
+			err = b.client.Ping(ctx).Err()
+		}
+		if !errors.Is(err, errReplica) {
+			break
+		}
 	}
 	if err != nil {
 		return unavailable("ping", err)
