@@ -1,19 +1,11 @@
 package edge
 
-import "strings"
+import "tideline/shared/bus"
 
-// AccessString is what one role's Redis user may do: its own stage's keys and channels, and only the commands that shared/bus calls as that role.
+// AccessString is what one role's Redis user may do: nodes all that the bus does in this stage, functions publish.
 func AccessString(stage, role string) string {
-	commands := aclNode
 	if role == roleFunction {
-		commands = aclFunction
+		return "on " + bus.PublisherAccessString(stage)
 	}
-	prefix := "tl:" + stage + ":*"
-	return "on resetkeys resetchannels ~" + prefix + " &" + prefix + " -@all +" + strings.Join(commands, " +")
+	return "on " + bus.AccessString(stage)
 }
-
-// Commands by role, from shared/bus. Commands inside scripts count too.
-var (
-	aclFunction = []string{"ping", "hello", "auth", "eval", "evalsha", "info", "publish", "spublish"}
-	aclNode     = append([]string{"subscribe", "unsubscribe", "ssubscribe", "sunsubscribe"}, aclFunction...)
-)
