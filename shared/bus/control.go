@@ -81,7 +81,7 @@ func (b *Bus) Survey(ctx context.Context, method string, params []byte) (answers
 	if err != nil {
 		return nil, nil, fmt.Errorf("survey %s: %w", method, err)
 	}
-	if _, err := b.Publish(ctx, Publication{Channel: controlChannel, Data: data, ID: req.ID}); err != nil {
+	if _, err := b.Publish(ctx, Publication{Channel: controlChannel, Data: data}); err != nil {
 		return nil, nil, fmt.Errorf("survey %s: %w", method, err)
 	}
 	answers = make(map[string]Answer, len(nodes))

@@ -154,14 +154,19 @@ func (c *Control) followRevocations(ctx context.Context) {
 // readRevocations reads on from the position, or everything where the position means nothing any more; then Redis is told again what it
 // has lost.
 func (c *Control) readRevocations(ctx context.Context) error {
+	fromStart := c.pos.Epoch == ""
 	found, err := c.readPages(ctx)
 	if errors.Is(err, ErrUnrecoverable) {
-		c.pos = Position{}
-		if found, err = c.readPages(ctx); err == nil {
-			err = c.tellAgain(ctx, found)
-		}
+		fromStart, c.pos = true, Position{}
+		found, err = c.readPages(ctx)
+	}
+	if err == nil && fromStart {
+		err = c.tellAgain(ctx, found)
 	}
 	if err != nil {
+		if fromStart {
+			c.pos = Position{} // all of it again
+		}
 		return err
 	}
 	now := c.bus.now()

@@ -83,6 +83,7 @@ type Lease struct {
 
 	mu      sync.Mutex
 	current generation
+	next    uint64    // number of the generation that is taken next
 	held    bool      // the last that was heard of current is that it is alive
 	closed  bool      // Run is over, or about to be
 	beaten  time.Time // when the last successful heartbeat was sent
@@ -128,13 +129,14 @@ func (b *Bus) NewLease(o LeaseOptions) *Lease {
 	return &Lease{
 		bus: b, o: o, counts: newCounts(o.TTL), calling: calling, endCalls: endCalls,
 		auditNow: make(chan struct{}, 1), reapNow: make(chan struct{}, 1),
-		current: generation{process: randomHex(8), number: 1},
-		fleet:   make(map[string]peer),
+		current: generation{process: randomHex(8)}, next: 1,
+		fleet: make(map[string]peer),
 	}
 }
 
-// Run takes the lease, renews it, reaps dead ones, until ctx ends; then it gives the lease up and returns. It returns an error only if
-// the options can't work; a Redis that is away is retried.
+// Run takes the lease, renews it, reaps dead ones, until ctx ends; then it removes this node's members with their leaves, gives the lease
+// up, and returns: within some two seconds even when Redis is away. It returns an error only if the options can't work; a Redis that is away
+// is retried. A Lease runs once.
 func (l *Lease) Run(ctx context.Context) error {
 	if l.o.Heartbeat <= 0 || 2*l.o.Heartbeat >= l.o.TTL || l.o.Audit <= 0 {
 		return fmt.Errorf("%w: lease: heartbeat %v, TTL %v, audit %v", ErrInvalid, l.o.Heartbeat, l.o.TTL, l.o.Audit)
@@ -148,7 +150,7 @@ func (l *Lease) Run(ctx context.Context) error {
 	return nil
 }
 
-// Boot is the current generation. It changes when the lease was lost.
+// Boot is the current generation. It changes when the lease is first taken and when it was lost.
 func (l *Lease) Boot() string { return l.generation().String() }
 
 // Counts answers how many connections users and addresses have in the fleet.

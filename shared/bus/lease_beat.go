@@ -30,7 +30,7 @@ return redis.call('DEL', KEYS[1], KEYS[3])
 // node's lease is back long before another has held its own for a whole TTL.
 func (l *Lease) beatLoop(ctx context.Context) {
 	for {
-		next := l.o.Heartbeat
+		next := l.o.Heartbeat - rand.N(l.o.Heartbeat/10) // nodes that started together don't beat together
 		if err := l.beat(ctx); err != nil {
 			if ctx.Err() != nil {
 				return
@@ -60,7 +60,7 @@ func (l *Lease) beat(ctx context.Context) error {
 		sent = time.Now()
 		_, err = l.sendBeat(ctx, g, renew)
 	}
-	l.beatDone(g, sent, err)
+	l.beatDone(g, renew, sent, err)
 	if err != nil {
 		return err
 	}
@@ -75,10 +75,10 @@ func (l *Lease) beat(ctx context.Context) error {
 func (l *Lease) candidate() (g generation, renew bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.held || l.beaten.IsZero() {
-		return l.current, l.held
+	if l.held {
+		return l.current, true
 	}
-	return generation{l.current.process, l.current.number + 1}, false
+	return generation{l.current.process, l.next}, false
 }
 
 // lost notes that the current generation's lease is gone.
@@ -106,10 +106,14 @@ func (l *Lease) sendBeat(ctx context.Context, g generation, renew bool) (bool, e
 	return reply == int64(1), err
 }
 
-// beatDone notes what became of a heartbeat that was sent at the given time.
-func (l *Lease) beatDone(g generation, sent time.Time, err error) {
+// beatDone notes what became of a heartbeat that was sent at the given time. A generation whose taking had no answer is not tried again:
+// it may have been taken, have expired and be being reaped.
+func (l *Lease) beatDone(g generation, renewed bool, sent time.Time, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !renewed {
+		l.next = g.number + 1
+	}
 	if err != nil {
 		l.unbroken = time.Time{}
 		return

@@ -5,6 +5,7 @@ package bus
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"strings"
@@ -73,7 +74,7 @@ func (l *Lease) audit(ctx context.Context) error {
 	if err := l.enterAll(ctx, g, first); err != nil {
 		return err
 	}
-	second := l.list()
+	second := l.indexes()
 	extra := make(map[string]entry)
 	for index, e := range first {
 		extra[index] = e
@@ -117,6 +118,17 @@ func (l *Lease) list() map[string]entry {
 		}
 	}
 	return entries
+}
+
+// indexes is list without the entries.
+func (l *Lease) indexes() map[string]struct{} {
+	indexes := make(map[string]struct{})
+	for channel, members := range l.o.Members() {
+		for _, info := range members {
+			indexes[entry{channel: channel, client: info.Client}.index()] = struct{}{}
+		}
+	}
+	return indexes
 }
 
 func (l *Lease) enterAll(ctx context.Context, g generation, entries map[string]entry) error {
@@ -173,7 +185,11 @@ func (l *Lease) reapDead(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			l.bus.log.Info("dead generation reaped", "node", l.o.Node, "dead", boot, "members", removed, "took", time.Since(started))
+			level := slog.LevelInfo
+			if removed == 0 {
+				level = slog.LevelDebug // another survivor was first, or its node had given it up
+			}
+			l.bus.log.Log(ctx, level, "dead generation reaped", "node", l.o.Node, "dead", boot, "members", removed, "took", time.Since(started))
 		}
 		if err := l.bus.forget(ctx, boot); err != nil {
 			return err

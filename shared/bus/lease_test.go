@@ -458,6 +458,38 @@ func TestLeaseAudit(t *testing.T) {
 	})
 }
 
+// A channel whose members are kept and not announced: neither entering again nor dying is heard.
+func TestLeaseOfQuietChannels(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	b := openTest(t, Options{URL: s.URL()})
+	dying, kill := behindProxy(t, s)
+	quiet := func(o *LeaseOptions) { o.Announces = func(channel string) bool { return channel != rooms[0] } }
+	startNode(t, b, "survivor", quiet).waitUnbroken(t)
+	victim := startNode(t, dying, "victim", quiet)
+	victim.enter(t, rooms[1], "v/1")
+	heard := listenTo(t, b, rooms[:2]...)
+	victim.mu.Lock()
+	victim.members[rooms[0]] = map[string]ClientInfo{"v/0": info("v/0")} // its Enter got lost: the audit does it
+	victim.mu.Unlock()
+	eventually(t, func() error {
+		if stats, err := b.PresenceStats(t.Context(), rooms[0]); stats.Clients != 1 {
+			return fmt.Errorf("%d members, %v", stats.Clients, err)
+		}
+		return nil
+	})
+	kill()
+	victim.stop()
+	eventually(t, func() error {
+		if n := countMembers(t, b); n != 0 {
+			return fmt.Errorf("%d members", n)
+		}
+		return nil
+	})
+	heard.drain(t, b, rooms[:2])
+	heard.wantOrder(t, "-v/1")
+}
+
 // Members come and go while the audit runs all the time: afterwards Redis has exactly what the nodes list.
 func TestLeaseAuditAgainstTraffic(t *testing.T) {
 	t.Parallel()
