@@ -16,24 +16,24 @@ import (
 	"tideline/shared/todo"
 )
 
-type startInput struct {
-	Body struct {
-		Kind   todo.TaskKind `json:"kind" enum:"import,export"`
-		Format todo.Format   `json:"format" enum:"json,csv"`
-		Data   *string       `json:"data,omitempty" doc:"The file to import."`
-		Upload string        `json:"upload,omitempty" format:"uuid" doc:"The id of an upload to import."`
-	}
+type newTask struct {
+	Kind   todo.TaskKind `json:"kind" enum:"import,export"`
+	Format todo.Format   `json:"format" enum:"json,csv"`
+	Data   *string       `json:"data,omitempty" doc:"The file to import."`
+	Upload string        `json:"upload,omitempty" format:"uuid" doc:"The id of an upload to import."`
 }
 
-// taskBody is a task with what is made anew for each answer.
-type taskBody struct {
+type startInput struct{ Body newTask }
+
+// taskView is a task with what is made anew for each answer.
+type taskView struct {
 	todo.Task
 	Download *Link `json:"download,omitempty"`
 }
 
 type startOutput struct {
 	Location string `header:"Location"`
-	Body     taskBody
+	Body     taskView
 }
 
 func invalid(location, message string) error {
@@ -96,7 +96,7 @@ func (h *handler) start(ctx context.Context, in *startInput) (*startOutput, erro
 	}
 	h.count(metric.TasksCreated, "kind", string(t.Kind))
 	h.tell(ctx, t, h.announce.task)
-	return &startOutput{Location: "/api/tasks/" + t.ID, Body: taskBody{Task: t.Task}}, nil
+	return &startOutput{Location: "/api/tasks/" + t.ID, Body: taskView{Task: t.Task}}, nil
 }
 
 // room refuses a task past the limits. Concurrent requests may overshoot them.
@@ -129,11 +129,11 @@ func (h *handler) tell(ctx context.Context, t todo.TaskRecord, say func(context.
 	}
 }
 
-type listOutput struct {
-	Body struct {
-		Items []todo.Task `json:"items" nullable:"false"`
-	}
+type taskList struct {
+	Items []todo.Task `json:"items" nullable:"false"`
 }
+
+type listOutput struct{ Body taskList }
 
 func (h *handler) list(ctx context.Context, _ *struct{}) (*listOutput, error) {
 	u, err := user(ctx)
@@ -159,7 +159,7 @@ type oneInput struct {
 	ID string `path:"id" maxLength:"64" example:"01a1f0b0-7b1a-7c3e-9d2b-0d8a54a3b1c2"`
 }
 
-type taskOutput struct{ Body taskBody }
+type taskOutput struct{ Body taskView }
 
 func (h *handler) read(ctx context.Context, u, id string) (todo.TaskRecord, error) {
 	if !todo.ValidID(id) {
@@ -186,7 +186,7 @@ func (h *handler) get(ctx context.Context, in *oneInput) (*taskOutput, error) {
 	if err != nil {
 		return nil, problem(err)
 	}
-	out := &taskOutput{taskBody{Task: t.Task}}
+	out := &taskOutput{taskView{Task: t.Task}}
 	if t.Kind == todo.Export && t.State == todo.Completed {
 		name := "todos-" + t.CreatedAt.Format("2006-01-02") + "." + string(t.Format)
 		link, err := h.files.DownloadLink(ctx, t.File, contentType(t.Format), name, LinkTTL)
@@ -227,7 +227,7 @@ func (h *handler) cancel(ctx context.Context, in *oneInput) (*taskOutput, error)
 		}
 		h.count(metric.TasksFailed, "kind", string(t.Kind))
 		h.tell(ctx, next, h.announce.end)
-		return &taskOutput{taskBody{Task: next.Task}}, nil
+		return &taskOutput{taskView{Task: next.Task}}, nil
 	}
 	return nil, problem(todo.ErrConflict)
 }
@@ -240,19 +240,19 @@ func step(t todo.TaskRecord, now time.Time) todo.TaskRecord {
 	return t
 }
 
-type uploadInput struct {
-	Body struct {
-		Format todo.Format `json:"format" enum:"json,csv"`
-		Bytes  int64       `json:"bytes" minimum:"1" maximum:"20971520" doc:"The size of the file."`
-	}
+type newUpload struct {
+	Format todo.Format `json:"format" enum:"json,csv"`
+	Bytes  int64       `json:"bytes" minimum:"1" maximum:"20971520" doc:"The size of the file."`
 }
 
-type uploadOutput struct {
-	Body struct {
-		ID   string `json:"id" doc:"For the import that reads it."`
-		Link Link   `json:"link"`
-	}
+type uploadInput struct{ Body newUpload }
+
+type upload struct {
+	ID   string `json:"id" doc:"For the import that reads it."`
+	Link Link   `json:"link"`
 }
+
+type uploadOutput struct{ Body upload }
 
 func (h *handler) upload(ctx context.Context, in *uploadInput) (*uploadOutput, error) {
 	u, err := user(ctx)

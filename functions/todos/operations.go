@@ -30,12 +30,12 @@ type listInput struct {
 	Cursor string `query:"cursor" maxLength:"200" doc:"The previous answer's next."`
 }
 
-type listOutput struct {
-	Body struct {
-		Items []todo.Todo `json:"items" nullable:"false"`
-		Next  string      `json:"next,omitempty" doc:"Where the list goes on. Absent at its end."`
-	}
+type todoList struct {
+	Items []todo.Todo `json:"items" nullable:"false"`
+	Next  string      `json:"next,omitempty" doc:"Where the list goes on. Absent at its end."`
 }
+
+type listOutput struct{ Body todoList }
 
 func (h *handler) list(ctx context.Context, in *listInput) (*listOutput, error) {
 	u, err := user(ctx)
@@ -80,21 +80,21 @@ func fit(p todo.Page, n int) todo.Page {
 	return p
 }
 
-// content is a whole todo as a caller sends it. The limits of title and note hold after trimming, so they are the domain's to check.
-type content struct {
+// todoContent is a whole todo as a caller sends it. The limits of title and note hold after trimming, so they are the domain's to check.
+type todoContent struct {
 	Title string     `json:"title" minLength:"1" doc:"1 to 500 characters, after trimming."`
 	Note  string     `json:"note,omitempty" doc:"Up to 4,000 characters, after trimming."`
 	Done  bool       `json:"done,omitempty"`
 	DueAt *time.Time `json:"dueAt,omitempty"`
 }
 
-func (c content) domain() todo.Content {
+func (c todoContent) domain() todo.Content {
 	return todo.Content{Title: c.Title, Note: c.Note, Done: c.Done, DueAt: c.DueAt}
 }
 
 type createInput struct {
 	Key  string `header:"Idempotency-Key" maxLength:"128" pattern:"^[!-~]*$" doc:"Any visible ASCII; a UUID will do."`
-	Body content
+	Body todoContent
 }
 
 type createOutput struct {
@@ -159,7 +159,7 @@ type putInput struct {
 	ID          string `path:"id" maxLength:"64" example:"01a1f0b0-7b1a-7c3e-9d2b-0d8a54a3b1c2"`
 	IfMatch     string `header:"If-Match" maxLength:"1000" doc:"Write only over this version."`
 	IfNoneMatch string `header:"If-None-Match" enum:"*" doc:"Write only if there is no such todo."`
-	Body        content
+	Body        todoContent
 }
 
 func (h *handler) put(ctx context.Context, in *putInput) (*todoOutput, error) {
@@ -175,12 +175,14 @@ func (h *handler) put(ctx context.Context, in *putInput) (*todoOutput, error) {
 type patchInput struct {
 	ID      string `path:"id" maxLength:"64" example:"01a1f0b0-7b1a-7c3e-9d2b-0d8a54a3b1c2"`
 	IfMatch string `header:"If-Match" maxLength:"1000" doc:"Write only over this version."`
-	Body    struct {
-		Title *string             `json:"title,omitempty" minLength:"1" doc:"1 to 500 characters, after trimming."`
-		Note  optional[string]    `json:"note,omitempty" doc:"Up to 4,000 characters, after trimming. null removes it."`
-		Done  *bool               `json:"done,omitempty"`
-		DueAt optional[time.Time] `json:"dueAt,omitempty" doc:"null removes it."`
-	}
+	Body    todoPatch
+}
+
+type todoPatch struct {
+	Title *string             `json:"title,omitempty" minLength:"1" doc:"1 to 500 characters, after trimming."`
+	Note  optional[string]    `json:"note,omitempty" doc:"Up to 4,000 characters, after trimming. null removes it."`
+	Done  *bool               `json:"done,omitempty"`
+	DueAt optional[time.Time] `json:"dueAt,omitempty" doc:"null removes it."`
 }
 
 func (in *patchInput) edit(c todo.Content) todo.Content {
@@ -249,12 +251,12 @@ func (h *handler) change(ctx context.Context, do func(context.Context, string) (
 	return output(o.Todo, status), nil
 }
 
-type clearOutput struct {
-	Body struct {
-		Cleared int  `json:"cleared" doc:"Todos deleted by this request."`
-		More    bool `json:"more" doc:"Time ran out before all were deleted."`
-	}
+type cleared struct {
+	Cleared int  `json:"cleared" doc:"Todos deleted by this request."`
+	More    bool `json:"more" doc:"Time ran out before all were deleted."`
 }
+
+type clearOutput struct{ Body cleared }
 
 // clear deletes in the order of the list. Each deletion is a write and an event of its own; the first few are announced at once,
 // the rest by the outbox.

@@ -16,6 +16,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"tideline/functions/api"
+	"tideline/functions/openapi"
 	"tideline/shared/bus"
 	"tideline/shared/channel"
 	"tideline/shared/limit"
@@ -64,7 +65,7 @@ type Options struct {
 	Now            func() time.Time
 }
 
-// New answers the API as a handler for /api/todos and below.
+// New answers the API as a handler for /api/todos and below, with the document and the docs page of all functions.
 func New(o Options) (http.Handler, error) {
 	if o.Store == nil || o.Publisher == nil || o.Verifier == nil {
 		return nil, errors.New("todos: store, publisher and verifier are required")
@@ -72,6 +73,10 @@ func New(o Options) (http.Handler, error) {
 	a, err := api.New(api.Options{Verifier: o.Verifier, TrustedOrigins: o.TrustedOrigins, Log: o.Log, Meter: o.Meter, Now: o.Now})
 	if err != nil {
 		return nil, err
+	}
+	docs := openapi.Handler()
+	for _, path := range []string{openapi.DocumentPath, openapi.DocsPath, openapi.StylePath} {
+		a.Handle("GET "+path, docs)
 	}
 	return a, Register(a, o)
 }
