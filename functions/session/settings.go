@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+
+	"tideline/shared/token"
 )
 
 // Settings are what the function's command reads from its environment.
@@ -13,7 +15,7 @@ type Settings struct {
 	Guests         bool     // GUESTS: on (default) or off
 	TrustedOrigins []string // ALLOWED_ORIGINS: further origins, separated by commas
 	Secrets        string   // TOKEN_SECRETS: see token.ParseSecrets
-	KeysTable      string   // KEYS_TABLE: DynamoDB table of the key ring and of issuers' keys
+	KeysTable      string   // KEYS_TABLE: DynamoDB table of the key rings and of issuers' keys
 	Table          string   // SESSION_TABLE: DynamoDB table of links and signed-out sessions
 	DB             string   // SESSION_DB: bbolt file of the same
 	Issuers        string   // OIDC_ISSUERS: see token.ParseIssuers
@@ -46,8 +48,18 @@ func ReadSettings(getenv func(string) string) (Settings, error) {
 		}
 		s.TrustedOrigins = append(s.TrustedOrigins, o)
 	}
-	if (s.Secrets == "") == (s.KeysTable == "") {
-		bad("TOKEN_SECRETS, KEYS_TABLE: set exactly one of them")
+	if s.Secrets == "" && s.KeysTable == "" {
+		bad("TOKEN_SECRETS, KEYS_TABLE: set one of them; with both, the secrets sign")
+	}
+	if s.Issuers != "" {
+		if _, err := token.ParseIssuers(s.Issuers); err != nil {
+			bad("OIDC_ISSUERS: %w", err)
+		}
+	}
+	if s.Secrets != "" {
+		if _, err := token.ParseSecrets(s.Secrets, nil, nil); err != nil {
+			bad("TOKEN_SECRETS: %w", err)
+		}
 	}
 	if (s.Table == "") == (s.DB == "") {
 		bad("SESSION_TABLE, SESSION_DB: set exactly one of them")

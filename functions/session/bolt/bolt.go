@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -169,3 +170,28 @@ func sweep(tx *bbolt.Tx, now time.Time) error {
 	}
 	return nil
 }
+
+// File is a Store with a database of its own.
+type File struct {
+	*Store
+	db *bbolt.DB
+}
+
+// openTimeout is how long Open waits for another process to let go of the file.
+const openTimeout = 2 * time.Second
+
+// Open opens or makes the file. The caller closes it.
+func Open(path string) (*File, error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: openTimeout})
+	if err != nil {
+		return nil, fmt.Errorf("session store %s: %w", path, err)
+	}
+	s, err := New(db, nil)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &File{s, db}, nil
+}
+
+// Close waits for running calls.
+func (f *File) Close() error { return f.db.Close() }
