@@ -33,24 +33,38 @@ type Identity struct {
 // SignedIn reports whether the identity names a user.
 func (i Identity) SignedIn() bool { return i.User != "" }
 
-// Access says who may subscribe or publish.
+// Access says who may subscribe or publish. Beside the constants there is "role:<name>" for those whose token carries that role.
 type Access string
 
 // Who may subscribe or publish.
 const (
-	Nobody      Access = ""            // only servers
+	Nobody      Access = "nobody"      // only servers
 	Everyone    Access = "everyone"    // anonymous connections too
 	SignedIn    Access = "signed-in"   // any user
 	Owner       Access = "owner"       // the user after the first '#'
-	Operator    Access = "operator"    // role operator
 	Subscribers Access = "subscribers" // publish only: whoever is subscribed
+	Operator           = Access(rolePrefix + RoleOperator)
 )
+
+const rolePrefix = "role:"
+
+func (a Access) valid() bool {
+	switch a {
+	case Nobody, Everyone, SignedIn, Owner, Subscribers:
+		return true
+	}
+	role, ok := strings.CutPrefix(string(a), rolePrefix)
+	return ok && role != ""
+}
 
 // Namespace is what all channels of one name before the ':' have in common.
 type Namespace struct {
-	Name      string
+	Name string
+	// Subscribe and Publish: empty is Nobody.
 	Subscribe Access
 	Publish   Access
+	// Token: a subscription token for the channel is needed on top, so that an application decides who is in.
+	Token bool
 	// Stamped: what a client publishes is wrapped by the server as {id, user, time, node, data}.
 	Stamped     bool
 	HistorySize int // publications; 0 keeps none
@@ -59,32 +73,56 @@ type Namespace struct {
 	Recover bool
 	// Presence: members are kept. JoinLeave: they are announced to subscribers.
 	Presence, JoinLeave bool
+	// Ack: clients confirm what they have dealt with, and what they have not is counted.
+	Ack bool
+	// Newest: a subscriber whose queue is half full is dropped from the channel and told (2500), and goes on with the newest,
+	// where others are disconnected as slow when it is full.
+	Newest bool
+	// DataBytes is the most that a client may publish at once; 0 is limit.DataBytes.
+	DataBytes int
+	// PublishRate is how many publications a second one client may make in the namespace; 0 is limit.PublishesPerSecond.
+	PublishRate int
 }
 
-// Table is a set of namespaces. It is read-only after NewTable and safe for concurrent use.
-type Table struct{ byName map[string]Namespace }
+func (n Namespace) mistakes() (all []string) {
+	wrong := func(bad bool, format string, args ...any) {
+		if bad {
+			all = append(all, fmt.Sprintf(format, args...))
+		}
+	}
+	wrong(n.Name == "" || strings.ContainsAny(n.Name, ":#$") || Validate(n.Name) != nil, "name not allowed")
+	wrong(!n.Subscribe.valid() || n.Subscribe == Subscribers, "subscribe: %q is none of nobody, everyone, signed-in, owner, role:<name>", n.Subscribe)
+	wrong(!n.Publish.valid(), "publish: %q is none of nobody, everyone, signed-in, owner, subscribers, role:<name>", n.Publish)
+	wrong(n.HistorySize < 0 || n.HistorySize > maxHistory, "history size %d is not from 0 to %d", n.HistorySize, maxHistory)
+	wrong((n.HistorySize > 0) != (n.HistoryTTL > 0), "history needs both a size and a TTL, or neither")
+	wrong(n.HistoryTTL >= limit.MetaTTL, "history TTL %v must be under %v", n.HistoryTTL, limit.MetaTTL)
+	wrong(n.Recover && n.HistorySize == 0, "recover needs history")
+	wrong(n.JoinLeave && !n.Presence, "join and leave need presence")
+	wrong(n.Ack && !n.Recover, "ack needs recover: what was not confirmed is delivered again by recovery")
+	wrong(n.Newest && n.Recover, "newest and recover contradict each other: recovery would bring back what was dropped")
+	wrong(n.DataBytes < 0 || n.DataBytes > limit.DataBytes, "data of %d bytes is not from 1 to %d", n.DataBytes, limit.DataBytes)
+	wrong(n.PublishRate < 0 || n.PublishRate > limit.CommandsPerSecond, "publish rate %d is not from 1 to %d a second", n.PublishRate, limit.CommandsPerSecond)
+	return all
+}
+
+// maxHistory bounds a namespace's history size: a channel's stream is one key in Redis's memory.
+const maxHistory = 100_000
+
+// Table is a set of namespaces. It is read-only after it was made and safe for concurrent use.
+type Table struct {
+	byName map[string]Namespace
+	// Anonymous: connections without a token are let in, as nobody.
+	Anonymous bool
+}
 
 // NewTable checks the namespaces and makes a table of them; every mistake is in the error.
 func NewTable(namespaces ...Namespace) (*Table, error) {
 	t := &Table{byName: make(map[string]Namespace, len(namespaces))}
 	var errs []error
 	for _, n := range namespaces {
-		if n.Name == "" || strings.ContainsAny(n.Name, ":#") || Validate(n.Name) != nil {
-			errs = append(errs, fmt.Errorf("namespace %q: name not allowed", n.Name))
+		for _, m := range t.add(n) {
+			errs = append(errs, fmt.Errorf("namespace %q: %s", n.Name, m))
 		}
-		if _, twice := t.byName[n.Name]; twice {
-			errs = append(errs, fmt.Errorf("namespace %q: defined twice", n.Name))
-		}
-		if n.Recover && (n.HistorySize <= 0 || n.HistoryTTL <= 0) {
-			errs = append(errs, fmt.Errorf("namespace %q: recover needs history size and TTL", n.Name))
-		}
-		if n.HistoryTTL >= limit.MetaTTL {
-			errs = append(errs, fmt.Errorf("namespace %q: history TTL %v must be under %v", n.Name, n.HistoryTTL, limit.MetaTTL))
-		}
-		if n.JoinLeave && !n.Presence {
-			errs = append(errs, fmt.Errorf("namespace %q: join and leave need presence", n.Name))
-		}
-		t.byName[n.Name] = n
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -92,21 +130,25 @@ func NewTable(namespaces ...Namespace) (*Table, error) {
 	return t, nil
 }
 
-// Shipped is the table that Tideline ships with.
-func Shipped() *Table {
-	t, err := NewTable(
-		Namespace{Name: "todos", Subscribe: Owner, HistorySize: 500, HistoryTTL: 24 * time.Hour, Recover: true},
-		Namespace{Name: "user", Subscribe: Owner, HistorySize: 500, HistoryTTL: 24 * time.Hour, Recover: true},
-		Namespace{Name: "chat", Subscribe: SignedIn, Publish: Subscribers, Stamped: true,
-			HistorySize: 1000, HistoryTTL: 7 * 24 * time.Hour, Recover: true, Presence: true, JoinLeave: true},
-		Namespace{Name: "system", Subscribe: Everyone, HistorySize: 100, HistoryTTL: 10 * time.Minute},
-		Namespace{Name: "docker", Subscribe: Operator, HistorySize: 200, HistoryTTL: 10 * time.Minute},
-		Namespace{Name: "logs", Subscribe: Operator, HistorySize: 200, HistoryTTL: 10 * time.Minute},
-	)
-	if err != nil {
-		panic(err) // the shipped table is a constant; a test reads it
+func (t *Table) add(n Namespace) (mistakes []string) {
+	if n.Subscribe == "" {
+		n.Subscribe = Nobody
 	}
-	return t
+	if n.Publish == "" {
+		n.Publish = Nobody
+	}
+	if n.DataBytes == 0 {
+		n.DataBytes = limit.DataBytes
+	}
+	if n.PublishRate == 0 {
+		n.PublishRate = limit.PublishesPerSecond
+	}
+	mistakes = n.mistakes()
+	if _, twice := t.byName[n.Name]; twice {
+		mistakes = append(mistakes, "defined twice")
+	}
+	t.byName[n.Name] = n
+	return mistakes
 }
 
 // Names lists the namespaces in alphabetical order.
@@ -197,8 +239,9 @@ func (n Namespace) allow(a Access, id Identity, name string) error {
 	case Owner:
 		user, personal := OwnerOf(name)
 		ok = personal && user != "" && user == id.User
-	case Operator:
-		ok = slices.Contains(id.Roles, RoleOperator)
+	default:
+		role, named := strings.CutPrefix(string(a), rolePrefix)
+		ok = named && slices.Contains(id.Roles, role)
 	}
 	if !ok {
 		return ErrDenied

@@ -109,6 +109,12 @@ const (
 	// CommandsPerSecond and CommandsBurst bound the commands of one connection. Disconnect 3013 past the burst.
 	CommandsPerSecond = 100
 	CommandsBurst     = 1000
+	// SubscribesPerSecond and PublishesPerSecond (of one namespace) bound one client's; past SubscribesBurst and
+	// PublishesBurst, error 111, temporary.
+	SubscribesPerSecond = 50
+	SubscribesBurst     = 2 * ChannelsPerClient
+	PublishesPerSecond  = 50
+	PublishesBurst      = 10 // seconds' worth
 	// ConnectionsPerUser and ConnectionsPerIP are counted over the fleet, from the nodes' reports: they may be overshot by the connects
 	// of one heartbeat, and fail open while Redis is away. Disconnect 4001 and HTTP 429 past them.
 	ConnectionsPerUser = 200
