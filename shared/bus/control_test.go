@@ -73,52 +73,49 @@ func echo(name string) func(context.Context, string, []byte) ([]byte, error) {
 	}
 }
 
-func TestSurvey(t *testing.T) {
-	t.Parallel()
-	eachServer(t, func(t *testing.T, o Options) {
-		b := openTest(t, o)
-		one, two := startNode(t, b, "one"), startNode(t, b, "two")
-		startEar(t, b, one, echo("one"))
-		startEar(t, b, two, echo("two"))
-		deaf := startNode(t, b, "deaf") // alive, and nobody listens
+func testSurvey(t *testing.T, o Options) {
+	b := openTest(t, o)
+	one, two := startNode(t, b, "one"), startNode(t, b, "two")
+	startEar(t, b, one, echo("one"))
+	startEar(t, b, two, echo("two"))
+	deaf := startNode(t, b, "deaf") // alive, and nobody listens
 
-		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-		defer cancel()
-		answers, missing, err := b.Survey(ctx, "connections", []byte("of ann\x00"))
-		if err != nil || len(answers) != 2 {
-			t.Fatalf("answers %v, %v", answers, err)
-		}
-		if got := answers[one.Boot()]; got.Node != "one" || string(got.Data) != "one connections of ann\x00" || got.Error != "" {
-			t.Errorf("answer of one: %+v", got)
-		}
-		if got := answers[two.Boot()]; string(got.Data) != "two connections of ann\x00" {
-			t.Errorf("answer of two: %+v", got)
-		}
-		if len(missing) != 1 || missing[0].ID != "deaf" || missing[0].Boot != deaf.Boot() {
-			t.Errorf("missing %+v, want the deaf node", missing)
-		}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	answers, missing, err := b.Survey(ctx, "connections", []byte("of ann\x00"))
+	if err != nil || len(answers) != 2 {
+		t.Fatalf("answers %v, %v", answers, err)
+	}
+	if got := answers[one.Boot()]; got.Node != "one" || string(got.Data) != "one connections of ann\x00" || got.Error != "" {
+		t.Errorf("answer of one: %+v", got)
+	}
+	if got := answers[two.Boot()]; string(got.Data) != "two connections of ann\x00" {
+		t.Errorf("answer of two: %+v", got)
+	}
+	if len(missing) != 1 || missing[0].ID != "deaf" || missing[0].Boot != deaf.Boot() {
+		t.Errorf("missing %+v, want the deaf node", missing)
+	}
 
-		deaf.end()
-		started := time.Now()
-		for method, want := range map[string]Answer{
-			"fail":     {Error: "can't"},
-			"much":     {Data: bytes.Repeat([]byte("x"), AnswerBytes)},
-			"too much": {Error: "answer of 1048577 bytes, at most 1048576"},
-		} {
-			answers, missing, err := b.Survey(t.Context(), method, nil)
-			if err != nil || len(missing) != 0 {
-				t.Errorf("%s: missing %v, %v", method, missing, err)
-			}
-			for _, n := range []*testNode{one, two} {
-				if got := answers[n.Boot()]; got.Error != want.Error || !bytes.Equal(got.Data, want.Data) {
-					t.Errorf("%s: answer of %s: %q, %d bytes", method, n.o.Node, got.Error, len(got.Data))
-				}
+	deaf.end()
+	started := time.Now()
+	for method, want := range map[string]Answer{
+		"fail":     {Error: "can't"},
+		"much":     {Data: bytes.Repeat([]byte("x"), AnswerBytes)},
+		"too much": {Error: "answer of 1048577 bytes, at most 1048576"},
+	} {
+		answers, missing, err := b.Survey(t.Context(), method, nil)
+		if err != nil || len(missing) != 0 {
+			t.Errorf("%s: missing %v, %v", method, missing, err)
+		}
+		for _, n := range []*testNode{one, two} {
+			if got := answers[n.Boot()]; got.Error != want.Error || !bytes.Equal(got.Data, want.Data) {
+				t.Errorf("%s: answer of %s: %q, %d bytes", method, n.o.Node, got.Error, len(got.Data))
 			}
 		}
-		if took := time.Since(started); took > 3*SurveyTimeout {
-			t.Errorf("surveys that everybody answers took %v: they waited for their deadline", took)
-		}
-	})
+	}
+	if took := time.Since(started); took > 3*SurveyTimeout {
+		t.Errorf("surveys that everybody answers took %v: they waited for their deadline", took)
+	}
 }
 
 func TestSurveyRefuses(t *testing.T) {
@@ -192,80 +189,77 @@ func (e *ear) wantRefused(t testing.TB, user string) {
 	})
 }
 
-func TestRevocations(t *testing.T) {
-	t.Parallel()
-	eachServer(t, func(t *testing.T, o Options) {
-		b := openTest(t, o)
-		one, two := startEar(t, b, startNode(t, b, "one"), nil), startEar(t, b, startNode(t, b, "two"), nil)
-		now := time.Now()
-		for _, r := range []Revocation{{User: "ann"}, {Session: "s1"}, {Token: "t1", Before: now.Add(time.Minute)}} {
-			if err := b.Revoke(t.Context(), r); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for _, e := range []*ear{one, two} {
-			e.wantRefused(t, "ann")
-			eventually(t, func() error {
-				e.mu.Lock()
-				defer e.mu.Unlock()
-				if len(e.revoked) != 3 {
-					return fmt.Errorf("told of %d", len(e.revoked))
-				}
-				return nil
-			})
-			before, after := now.Add(-time.Second), now.Add(testTimeout)
-			for name, tt := range map[string]struct {
-				user, session, token string
-				issued               time.Time
-				want                 bool
-			}{
-				"user":             {"ann", "s0", "t0", before, true},
-				"user, since":      {"ann", "s0", "t0", after, false},
-				"session":          {"bob", "s1", "t0", before, true},
-				"token":            {"bob", "s0", "t1", now.Add(time.Minute), true},
-				"token, since":     {"bob", "s0", "t1", now.Add(time.Minute + 1), false},
-				"somebody else":    {"bob", "s0", "t0", before, false},
-				"user is no token": {"t1", "ann", "s1", before, false},
-				"anonymous":        {"", "", "", before, false},
-			} {
-				if got := e.Refuses(tt.user, tt.session, tt.token, tt.issued); got != tt.want {
-					t.Errorf("%s: refused %v, want %v", name, got, tt.want)
-				}
-			}
-		}
-
-		// A node that comes later, or was away, learns what it missed.
-		two.stop()
-		if err := b.Revoke(t.Context(), Revocation{User: "eve"}); err != nil {
+func testRevocations(t *testing.T, o Options) {
+	b := openTest(t, o)
+	one, two := startEar(t, b, startNode(t, b, "one"), nil), startEar(t, b, startNode(t, b, "two"), nil)
+	now := time.Now()
+	for _, r := range []Revocation{{User: "ann"}, {Session: "s1"}, {Token: "t1", Before: now.Add(time.Minute)}} {
+		if err := b.Revoke(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
-		three := startEar(t, b, startNode(t, b, "three"), nil)
-		three.wantRefused(t, "ann")
-		three.wantRefused(t, "eve")
-
-		// Redis forgets: the nodes tell it again, once for all of them, and a node that comes now knows all.
-		if err := b.client.Unlink(t.Context(), append(b.metaKeys(revocationChannel), b.key(keyStream, revocationChannel))...).Err(); err != nil {
-			t.Fatal(err)
-		}
+	}
+	for _, e := range []*ear{one, two} {
+		e.wantRefused(t, "ann")
 		eventually(t, func() error {
-			pubs, _, err := b.History(t.Context(), revocationChannel, Page{Limit: -1})
-			if len(pubs) != 4 {
-				return fmt.Errorf("%d revocations in the channel, %v", len(pubs), err)
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			if len(e.revoked) != 3 {
+				return fmt.Errorf("told of %d", len(e.revoked))
 			}
 			return nil
 		})
-		four := startEar(t, b, startNode(t, b, "four"), nil)
-		for _, user := range []string{"ann", "eve"} {
-			four.wantRefused(t, user)
+		before, after := now.Add(-time.Second), now.Add(testTimeout)
+		for name, tt := range map[string]struct {
+			user, session, token string
+			issued               time.Time
+			want                 bool
+		}{
+			"user":             {"ann", "s0", "t0", before, true},
+			"user, since":      {"ann", "s0", "t0", after, false},
+			"session":          {"bob", "s1", "t0", before, true},
+			"token":            {"bob", "s0", "t1", now.Add(time.Minute), true},
+			"token, since":     {"bob", "s0", "t1", now.Add(time.Minute + 1), false},
+			"somebody else":    {"bob", "s0", "t0", before, false},
+			"user is no token": {"t1", "ann", "s1", before, false},
+			"anonymous":        {"", "", "", before, false},
+		} {
+			if got := e.Refuses(tt.user, tt.session, tt.token, tt.issued); got != tt.want {
+				t.Errorf("%s: refused %v, want %v", name, got, tt.want)
+			}
 		}
-		waitFor(t, 2*testCheck)
-		if pubs, _, err := b.History(t.Context(), revocationChannel, Page{Limit: -1}); len(pubs) != 4 {
-			t.Errorf("%d revocations in the channel (%v), want each once", len(pubs), err)
+	}
+
+	// A node that comes later, or was away, learns what it missed.
+	two.stop()
+	if err := b.Revoke(t.Context(), Revocation{User: "eve"}); err != nil {
+		t.Fatal(err)
+	}
+	three := startEar(t, b, startNode(t, b, "three"), nil)
+	three.wantRefused(t, "ann")
+	three.wantRefused(t, "eve")
+
+	// Redis forgets: the nodes tell it again, once for all of them, and a node that comes now knows all.
+	if err := b.client.Unlink(t.Context(), append(b.metaKeys(revocationChannel), b.key(keyStream, revocationChannel))...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		pubs, _, err := b.History(t.Context(), revocationChannel, Page{Limit: -1})
+		if len(pubs) != 4 {
+			return fmt.Errorf("%d revocations in the channel, %v", len(pubs), err)
 		}
-		if three.Checked().IsZero() || time.Since(three.Checked()) > testTimeout {
-			t.Errorf("checked %v", three.Checked())
-		}
+		return nil
 	})
+	four := startEar(t, b, startNode(t, b, "four"), nil)
+	for _, user := range []string{"ann", "eve"} {
+		four.wantRefused(t, user)
+	}
+	waitFor(t, 2*testCheck)
+	if pubs, _, err := b.History(t.Context(), revocationChannel, Page{Limit: -1}); len(pubs) != 4 {
+		t.Errorf("%d revocations in the channel (%v), want each once", len(pubs), err)
+	}
+	if three.Checked().IsZero() || time.Since(three.Checked()) > testTimeout {
+		t.Errorf("checked %v", three.Checked())
+	}
 }
 
 // More than one page of history: a node that starts reads them all.

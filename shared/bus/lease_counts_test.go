@@ -18,46 +18,43 @@ func wantCount(t testing.TB, n *testNode, user string, want int) {
 	})
 }
 
-func TestCounts(t *testing.T) {
-	t.Parallel()
-	eachServer(t, func(t *testing.T, o Options) {
-		b := openTest(t, o)
-		one, two := startNode(t, b, "one"), startNode(t, b, "two")
-		for range 3 {
-			one.Counts().Add("ann", "10.0.0.1")
-		}
-		two.Counts().Add("ann", "10.0.0.2")
-		two.Counts().Add("", "10.0.0.1") // anonymous
-		for _, n := range []*testNode{one, two} {
-			wantCount(t, n, "ann", 4)
-			wantCount(t, n, "bob", 0)
-			wantCount(t, n, "", 0)
-			if got, known := n.Counts().IP("10.0.0.1"); got != 4 || !known {
-				t.Errorf("%s counts %d connections of 10.0.0.1 (known: %v), want 4", n.o.Node, got, known)
-			}
-		}
-
-		// A node that joins knows what was told before it came, and hears what follows.
-		three := startNode(t, b, "three")
-		wantCount(t, three, "ann", 4)
-		one.Counts().Remove("ann", "10.0.0.1")
-		one.Counts().Remove("ann", "10.0.0.1")
-		wantCount(t, three, "ann", 2)
-		wantCount(t, two, "ann", 2)
-
-		// What Redis lost is told again, and a node that is gone counts no more.
-		keys := b.fleetKey(fleetCounts + one.Boot())
-		if err := b.client.Del(t.Context(), keys, b.fleetKey(fleetChanges)).Err(); err != nil {
-			t.Fatal(err)
-		}
+func testCounts(t *testing.T, o Options) {
+	b := openTest(t, o)
+	one, two := startNode(t, b, "one"), startNode(t, b, "two")
+	for range 3 {
 		one.Counts().Add("ann", "10.0.0.1")
-		wantCount(t, three, "ann", 3)
-		four := startNode(t, b, "four")
-		wantCount(t, four, "ann", 3)
-		one.end()
-		wantCount(t, three, "ann", 1)
-		wantCount(t, four, "ann", 1)
-	})
+	}
+	two.Counts().Add("ann", "10.0.0.2")
+	two.Counts().Add("", "10.0.0.1") // anonymous
+	for _, n := range []*testNode{one, two} {
+		wantCount(t, n, "ann", 4)
+		wantCount(t, n, "bob", 0)
+		wantCount(t, n, "", 0)
+		if got, known := n.Counts().IP("10.0.0.1"); got != 4 || !known {
+			t.Errorf("%s counts %d connections of 10.0.0.1 (known: %v), want 4", n.o.Node, got, known)
+		}
+	}
+
+	// A node that joins knows what was told before it came, and hears what follows.
+	three := startNode(t, b, "three")
+	wantCount(t, three, "ann", 4)
+	one.Counts().Remove("ann", "10.0.0.1")
+	one.Counts().Remove("ann", "10.0.0.1")
+	wantCount(t, three, "ann", 2)
+	wantCount(t, two, "ann", 2)
+
+	// What Redis lost is told again, and a node that is gone counts no more.
+	keys := b.fleetKey(fleetCounts + one.Boot())
+	if err := b.client.Del(t.Context(), keys, b.fleetKey(fleetChanges)).Err(); err != nil {
+		t.Fatal(err)
+	}
+	one.Counts().Add("ann", "10.0.0.1")
+	wantCount(t, three, "ann", 3)
+	four := startNode(t, b, "four")
+	wantCount(t, four, "ann", 3)
+	one.end()
+	wantCount(t, three, "ann", 1)
+	wantCount(t, four, "ann", 1)
 }
 
 // More users than one change holds, at the edge and past it; most of them gone again later.

@@ -408,54 +408,48 @@ func TestLeaseRegistryLost(t *testing.T) {
 	}
 }
 
-func TestLeaseGivenUp(t *testing.T) {
-	t.Parallel()
-	eachServer(t, func(t *testing.T, o Options) {
-		b := openTest(t, o)
-		leaving, staying := startNode(t, b, "leaving", slowAudit), startNode(t, b, "staying", slowAudit)
-		heard := listenTo(t, b, rooms[0])
-		leaving.enter(t, rooms[0], "l/1")
-		staying.enter(t, rooms[0], "s/1")
-		started := time.Now()
-		leaving.end()
-		heard.wantOrder(t, "+l/1 +s/1 -l/1")
-		if took := time.Since(started); took > testTTL {
-			t.Errorf("took %v: that was the survivor", took)
-		}
-		nodes, err := b.Nodes(t.Context())
-		if err != nil || len(nodes) != 1 || nodes[0].ID != "staying" {
-			t.Errorf("nodes %+v, %v", nodes, err)
-		}
-		wantErr(t, leaving.Enter(t.Context(), rooms[0], info("l/2"), true), ErrUnavailable)
-		wantErr(t, leaving.Leave(t.Context(), rooms[0], "l/1", true), ErrUnavailable)
-		wantMembers(t, b, rooms[0], "s/1")
-	})
+func testLeaseGivenUp(t *testing.T, o Options) {
+	b := openTest(t, o)
+	leaving, staying := startNode(t, b, "leaving", slowAudit), startNode(t, b, "staying", slowAudit)
+	heard := listenTo(t, b, rooms[0])
+	leaving.enter(t, rooms[0], "l/1")
+	staying.enter(t, rooms[0], "s/1")
+	started := time.Now()
+	leaving.end()
+	heard.wantOrder(t, "+l/1 +s/1 -l/1")
+	if took := time.Since(started); took > testTTL {
+		t.Errorf("took %v: that was the survivor", took)
+	}
+	nodes, err := b.Nodes(t.Context())
+	if err != nil || len(nodes) != 1 || nodes[0].ID != "staying" {
+		t.Errorf("nodes %+v, %v", nodes, err)
+	}
+	wantErr(t, leaving.Enter(t.Context(), rooms[0], info("l/2"), true), ErrUnavailable)
+	wantErr(t, leaving.Leave(t.Context(), rooms[0], "l/1", true), ErrUnavailable)
+	wantMembers(t, b, rooms[0], "s/1")
 }
 
 // The audit puts right what calls without an answer have left: entries too many and too few, and those under a generation that was reaped.
-func TestLeaseAudit(t *testing.T) {
-	t.Parallel()
-	eachServer(t, func(t *testing.T, o Options) {
-		b := openTest(t, o)
-		n := startNode(t, b, "one")
-		heard := listenTo(t, b, rooms[0])
-		n.enter(t, rooms[0], "a/1")
-		n.enter(t, rooms[0], "a/2")
-		heard.wantOrder(t, "+a/1 +a/2")
+func testLeaseAudit(t *testing.T, o Options) {
+	b := openTest(t, o)
+	n := startNode(t, b, "one")
+	heard := listenTo(t, b, rooms[0])
+	n.enter(t, rooms[0], "a/1")
+	n.enter(t, rooms[0], "a/2")
+	heard.wantOrder(t, "+a/1 +a/2")
 
-		n.unlist(rooms[0], "a/1") // its Leave got lost
-		heard.wantOrder(t, "+a/1 +a/2 -a/1")
-		b.client.Del(t.Context(), b.key(keyPresence, rooms[0]))
-		heard.wantOrder(t, "+a/1 +a/2 -a/1 +a/2")
+	n.unlist(rooms[0], "a/1") // its Leave got lost
+	heard.wantOrder(t, "+a/1 +a/2 -a/1")
+	b.client.Del(t.Context(), b.key(keyPresence, rooms[0]))
+	heard.wantOrder(t, "+a/1 +a/2 -a/1 +a/2")
 
-		n.waitUnbroken(t)
-		late := one(newEntry(rooms[0], info("z/1"), true))
-		if _, err := b.enter(t.Context(), generation{"dead", 1}, "take", partition(rooms[0]), late); err != nil {
-			t.Fatal(err)
-		}
-		heard.wantOrder(t, "+a/1 +a/2 -a/1 +a/2 +z/1 -z/1")
-		wantMembers(t, b, rooms[0], "a/2")
-	})
+	n.waitUnbroken(t)
+	late := one(newEntry(rooms[0], info("z/1"), true))
+	if _, err := b.enter(t.Context(), generation{"dead", 1}, "take", partition(rooms[0]), late); err != nil {
+		t.Fatal(err)
+	}
+	heard.wantOrder(t, "+a/1 +a/2 -a/1 +a/2 +z/1 -z/1")
+	wantMembers(t, b, rooms[0], "a/2")
 }
 
 // A channel whose members are kept and not announced: neither entering again nor dying is heard.
@@ -552,20 +546,17 @@ func TestLeaseRefuses(t *testing.T) {
 	wantErr(t, err, ErrUnavailable)
 }
 
-func TestNodes(t *testing.T) {
-	t.Parallel()
-	eachServer(t, func(t *testing.T, o Options) {
-		b := openTest(t, o)
-		second, first := startNode(t, b, "second"), startNode(t, b, "first") // the shorter name has started earlier
-		nodes, err := b.Nodes(t.Context())
-		if err != nil || len(nodes) != 2 {
-			t.Fatalf("%+v, %v", nodes, err)
-		}
-		if nodes[0].ID != "first" || nodes[0].Boot != first.Boot() || nodes[1].Boot != second.Boot() {
-			t.Errorf("nodes %+v", nodes)
-		}
-		if n := nodes[0]; n.Version != "v1" || n.State != "ready" || time.Since(n.Beat) > testTimeout {
-			t.Errorf("node %+v", n)
-		}
-	})
+func testNodes(t *testing.T, o Options) {
+	b := openTest(t, o)
+	second, first := startNode(t, b, "second"), startNode(t, b, "first") // the shorter name has started earlier
+	nodes, err := b.Nodes(t.Context())
+	if err != nil || len(nodes) != 2 {
+		t.Fatalf("%+v, %v", nodes, err)
+	}
+	if nodes[0].ID != "first" || nodes[0].Boot != first.Boot() || nodes[1].Boot != second.Boot() {
+		t.Errorf("nodes %+v", nodes)
+	}
+	if n := nodes[0]; n.Version != "v1" || n.State != "ready" || time.Since(n.Beat) > testTimeout {
+		t.Errorf("node %+v", n)
+	}
 }

@@ -24,96 +24,90 @@ func mustAcquire(t testing.TB, b *Bus, channel, name string, o LockOptions) *Loc
 	return l
 }
 
-func TestLock(t *testing.T) {
-	t.Parallel()
-	eachServer(t, func(t *testing.T, o Options) {
-		b := openTest(t, o)
-		ctx := t.Context()
-		const room, name = "docker:web", "tail"
-		first := mustAcquire(t, b, room, name, LockOptions{})
-		if first.Cursor() != "" {
-			t.Errorf("cursor %q before anything was published", first.Cursor())
-		}
-		_, err := b.Acquire(ctx, room, name, LockOptions{})
-		wantErr(t, err, ErrHeld)
-		other := mustAcquire(t, b, room, "another", LockOptions{})
-		line := func(l *Lock, cursor string) error {
-			_, err := b.Publish(ctx, Publication{Channel: room, Data: []byte("line"), Fence: l.Fence(cursor)})
-			return err
-		}
-		if err := line(first, "line-7"); err != nil {
-			t.Errorf("publish under the lock: %v", err)
-		}
-		if err := first.Renew(ctx); err != nil {
-			t.Errorf("renew: %v", err)
-		}
-		if left := b.client.PTTL(ctx, b.lockKey(room, name)).Val(); left <= limit.LockTTL-time.Second || left > limit.LockTTL {
-			t.Errorf("lock lasts %v", left)
-		}
+func testLock(t *testing.T, o Options) {
+	b := openTest(t, o)
+	ctx := t.Context()
+	const room, name = "docker:web", "tail"
+	first := mustAcquire(t, b, room, name, LockOptions{})
+	if first.Cursor() != "" {
+		t.Errorf("cursor %q before anything was published", first.Cursor())
+	}
+	_, err := b.Acquire(ctx, room, name, LockOptions{})
+	wantErr(t, err, ErrHeld)
+	other := mustAcquire(t, b, room, "another", LockOptions{})
+	line := func(l *Lock, cursor string) error {
+		_, err := b.Publish(ctx, Publication{Channel: room, Data: []byte("line"), Fence: l.Fence(cursor)})
+		return err
+	}
+	if err := line(first, "line-7"); err != nil {
+		t.Errorf("publish under the lock: %v", err)
+	}
+	if err := first.Renew(ctx); err != nil {
+		t.Errorf("renew: %v", err)
+	}
+	if left := b.client.PTTL(ctx, b.lockKey(room, name)).Val(); left <= limit.LockTTL-time.Second || left > limit.LockTTL {
+		t.Errorf("lock lasts %v", left)
+	}
 
-		// Released: at once another's, who goes on where the first stopped; the first publishes no more and renews no more.
-		if err := first.Release(ctx); err != nil {
-			t.Errorf("release: %v", err)
-		}
-		if err := context.Cause(first.Context()); !errors.Is(err, context.Canceled) {
-			t.Errorf("context after release: %v", err)
-		}
-		wantErr(t, line(first, "line-8"), ErrFenced) // absent means refused
-		second := mustAcquire(t, b, room, name, LockOptions{})
-		if second.Cursor() != "line-7" {
-			t.Errorf("cursor %q, want line-7", second.Cursor())
-		}
-		wantErr(t, line(first, "line-8"), ErrFenced)
-		wantErr(t, first.Renew(ctx), ErrFenced)
-		if err := first.Release(ctx); err != nil {
-			t.Errorf("release of a lock that is another's: %v", err)
-		}
-		if err := line(second, "line-9"); err != nil {
-			t.Errorf("publish under the second lock: %v", err)
-		}
+	// Released: at once another's, who goes on where the first stopped; the first publishes no more and renews no more.
+	if err := first.Release(ctx); err != nil {
+		t.Errorf("release: %v", err)
+	}
+	if err := context.Cause(first.Context()); !errors.Is(err, context.Canceled) {
+		t.Errorf("context after release: %v", err)
+	}
+	wantErr(t, line(first, "line-8"), ErrFenced) // absent means refused
+	second := mustAcquire(t, b, room, name, LockOptions{})
+	if second.Cursor() != "line-7" {
+		t.Errorf("cursor %q, want line-7", second.Cursor())
+	}
+	wantErr(t, line(first, "line-8"), ErrFenced)
+	wantErr(t, first.Renew(ctx), ErrFenced)
+	if err := first.Release(ctx); err != nil {
+		t.Errorf("release of a lock that is another's: %v", err)
+	}
+	if err := line(second, "line-9"); err != nil {
+		t.Errorf("publish under the second lock: %v", err)
+	}
 
-		// Lost behind the holder's back: found at the next renewal.
-		b.client.Set(ctx, b.lockKey(room, name), "somebody", 0)
-		wantErr(t, second.Renew(ctx), ErrFenced)
-		if err := context.Cause(second.Context()); !errors.Is(err, ErrFenced) {
-			t.Errorf("context of a lost lock: %v", err)
-		}
-		if err := other.Renew(ctx); err != nil {
-			t.Errorf("the other lock: %v", err)
-		}
-		if err := other.Release(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	// Lost behind the holder's back: found at the next renewal.
+	b.client.Set(ctx, b.lockKey(room, name), "somebody", 0)
+	wantErr(t, second.Renew(ctx), ErrFenced)
+	if err := context.Cause(second.Context()); !errors.Is(err, ErrFenced) {
+		t.Errorf("context of a lost lock: %v", err)
+	}
+	if err := other.Renew(ctx); err != nil {
+		t.Errorf("the other lock: %v", err)
+	}
+	if err := other.Release(ctx); err != nil {
+		t.Error(err)
+	}
 }
 
 // A holder that doesn't renew is told before anybody else can have the lock; what it publishes later is refused.
-func TestLockOfAPausedHolder(t *testing.T) {
-	t.Parallel()
-	eachServer(t, func(t *testing.T, o Options) {
-		b := openTest(t, o)
-		const room = "logs:x"
-		paused := mustAcquire(t, b, room, "tail", quick)
-		var next *Lock
-		eventually(t, func() (err error) {
-			next, err = b.Acquire(t.Context(), room, "tail", quick)
-			if err == nil && paused.Context().Err() == nil {
-				t.Error("the lock was another's while its holder's context lived")
-			}
-			return err
-		})
-		if err := context.Cause(paused.Context()); !errors.Is(err, ErrFenced) {
-			t.Errorf("cause %v, want ErrFenced", err)
+func testLockOfAPausedHolder(t *testing.T, o Options) {
+	b := openTest(t, o)
+	const room = "logs:x"
+	paused := mustAcquire(t, b, room, "tail", quick)
+	var next *Lock
+	eventually(t, func() (err error) {
+		next, err = b.Acquire(t.Context(), room, "tail", quick)
+		if err == nil && paused.Context().Err() == nil {
+			t.Error("the lock was another's while its holder's context lived")
 		}
-		_, err := b.Publish(t.Context(), Publication{Channel: room, Data: []byte("late"), Fence: paused.Fence("5")})
-		wantErr(t, err, ErrFenced)
-		if _, err := b.Publish(t.Context(), Publication{Channel: room, Data: []byte("now"), Fence: next.Fence("6")}); err != nil {
-			t.Errorf("the new holder: %v", err)
-		}
-		if err := next.Release(t.Context()); err != nil {
-			t.Error(err)
-		}
+		return err
 	})
+	if err := context.Cause(paused.Context()); !errors.Is(err, ErrFenced) {
+		t.Errorf("cause %v, want ErrFenced", err)
+	}
+	_, err := b.Publish(t.Context(), Publication{Channel: room, Data: []byte("late"), Fence: paused.Fence("5")})
+	wantErr(t, err, ErrFenced)
+	if _, err := b.Publish(t.Context(), Publication{Channel: room, Data: []byte("now"), Fence: next.Fence("6")}); err != nil {
+		t.Errorf("the new holder: %v", err)
+	}
+	if err := next.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 // Contenders take turns, and never two at a time, although each holds the lock for longer than its TTL.

@@ -149,116 +149,130 @@ func wantMembers(t testing.TB, b *Bus, channel string, clients ...string) {
 	}
 }
 
-func TestMembers(t *testing.T) {
+// TestFleet runs what must hold on every kind of Redis, each suite in a stage of its own.
+func TestFleet(t *testing.T) {
 	t.Parallel()
 	eachServer(t, func(t *testing.T, o Options) {
-		b := openTest(t, o)
-		const room = "chat:lobby"
-		p := partition(room)
-		a1, a2, z1 := generation{"aaaa", 1}, generation{"aaaa", 2}, generation{"bbbb", 1}
-		heard := listenTo(t, b, room)
-		ctx := t.Context()
-		do := func(what string, want int, n int, err error) {
-			t.Helper()
-			if err != nil || n != want {
-				t.Errorf("%s: %d changed (%v), want %d", what, n, err, want)
-			}
-		}
-		x := one(newEntry(room, info("ann/x"), true))
-		y := one(newEntry(room, info("ann/y"), true))
-		quiet := one(newEntry(room, info("bob/q"), false))
-
-		n, err := b.enter(ctx, a1, "take", p, x)
-		do("enter", 1, n, err)
-		n, err = b.enter(ctx, a1, "take", p, x)
-		do("enter twice", 0, n, err)
-		n, err = b.enter(ctx, a1, "take", p, append(slices.Clone(y), quiet...))
-		do("enter two", 2, n, err)
-		wantMembers(t, b, room, "ann/x", "ann/y", "bob/q")
-		stats, err := b.PresenceStats(ctx, room)
-		if err != nil || stats != (PresenceStats{Clients: 3, Users: 2}) {
-			t.Errorf("stats %+v, %v", stats, err)
-		}
-		members, _ := b.Presence(ctx, room)
-		if got := members["ann/x"]; got.User != "ann" || string(got.ConnInfo) != `{"name":"N"}` {
-			t.Errorf("member %+v", got)
-		}
-
-		// x moves to another process and the old one's leave is late.
-		n, err = b.enter(ctx, z1, "take", p, x)
-		do("move", 0, n, err)
-		n, err = b.remove(ctx, a1, "process", "1", p, x)
-		do("late leave", 0, n, err)
-		n, err = b.enter(ctx, a1, "keep", p, x)
-		do("the old node's audit", 0, n, err)
-		n, err = b.remove(ctx, a1, "process", "1", p, x)
-		do("late leave after an audit", 0, n, err)
-		wantMembers(t, b, room, "ann/x", "ann/y", "bob/q")
-
-		// y is entered again under the next generation; the old one is reaped, and a late call of it changes nothing.
-		n, err = b.enter(ctx, a2, "keep", p, y)
-		do("enter again", 0, n, err)
-		n, err = b.enter(ctx, a1, "take", p, y)
-		do("late enter", 0, n, err)
-		n, err = b.reap(ctx, a1)
-		do("reap", 1, n, err) // q alone, and nobody is told
-		n, err = b.reap(ctx, a1)
-		do("reap twice", 0, n, err)
-		wantMembers(t, b, room, "ann/x", "ann/y")
-		n, err = b.remove(ctx, a2, "process", "1", p, y)
-		do("leave", 1, n, err)
-		n, err = b.remove(ctx, a2, "process", "1", p, y)
-		do("leave twice", 0, n, err)
-		n, err = b.reap(ctx, z1)
-		do("reap the other", 1, n, err)
-		wantMembers(t, b, room)
-		heard.wantOrder(t, "+ann/x +ann/y -ann/y -ann/x")
-
-		// Nothing is left behind.
-		if b.cluster == nil {
-			if keys := b.client.Keys(ctx, "*").Val(); len(keys) != 0 {
-				t.Errorf("keys left: %q", keys)
-			}
+		for name, suite := range map[string]func(*testing.T, Options){
+			"members": testMembers, "batches": testMembersInBatches,
+			"given-up": testLeaseGivenUp, "audit": testLeaseAudit, "nodes": testNodes, "counts": testCounts,
+			"lock": testLock, "paused-holder": testLockOfAPausedHolder,
+			"survey": testSurvey, "revocations": testRevocations,
+		} {
+			o := o
+			o.Stage = name
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				suite(t, o)
+			})
 		}
 	})
 }
 
+func testMembers(t *testing.T, o Options) {
+	b := openTest(t, o)
+	const room = "chat:lobby"
+	p := partition(room)
+	a1, a2, z1 := generation{"aaaa", 1}, generation{"aaaa", 2}, generation{"bbbb", 1}
+	heard := listenTo(t, b, room)
+	ctx := t.Context()
+	do := func(what string, want int, n int, err error) {
+		t.Helper()
+		if err != nil || n != want {
+			t.Errorf("%s: %d changed (%v), want %d", what, n, err, want)
+		}
+	}
+	x := one(newEntry(room, info("ann/x"), true))
+	y := one(newEntry(room, info("ann/y"), true))
+	quiet := one(newEntry(room, info("bob/q"), false))
+
+	n, err := b.enter(ctx, a1, "take", p, x)
+	do("enter", 1, n, err)
+	n, err = b.enter(ctx, a1, "take", p, x)
+	do("enter twice", 0, n, err)
+	n, err = b.enter(ctx, a1, "take", p, append(slices.Clone(y), quiet...))
+	do("enter two", 2, n, err)
+	wantMembers(t, b, room, "ann/x", "ann/y", "bob/q")
+	stats, err := b.PresenceStats(ctx, room)
+	if err != nil || stats != (PresenceStats{Clients: 3, Users: 2}) {
+		t.Errorf("stats %+v, %v", stats, err)
+	}
+	members, _ := b.Presence(ctx, room)
+	if got := members["ann/x"]; got.User != "ann" || string(got.ConnInfo) != `{"name":"N"}` {
+		t.Errorf("member %+v", got)
+	}
+
+	// x moves to another process and the old one's leave is late.
+	n, err = b.enter(ctx, z1, "take", p, x)
+	do("move", 0, n, err)
+	n, err = b.remove(ctx, a1, "process", "1", p, x)
+	do("late leave", 0, n, err)
+	n, err = b.enter(ctx, a1, "keep", p, x)
+	do("the old node's audit", 0, n, err)
+	n, err = b.remove(ctx, a1, "process", "1", p, x)
+	do("late leave after an audit", 0, n, err)
+	wantMembers(t, b, room, "ann/x", "ann/y", "bob/q")
+
+	// y is entered again under the next generation; the old one is reaped, and a late call of it changes nothing.
+	n, err = b.enter(ctx, a2, "keep", p, y)
+	do("enter again", 0, n, err)
+	n, err = b.enter(ctx, a1, "take", p, y)
+	do("late enter", 0, n, err)
+	n, err = b.reap(ctx, a1)
+	do("reap", 1, n, err) // q alone, and nobody is told
+	n, err = b.reap(ctx, a1)
+	do("reap twice", 0, n, err)
+	wantMembers(t, b, room, "ann/x", "ann/y")
+	n, err = b.remove(ctx, a2, "process", "1", p, y)
+	do("leave", 1, n, err)
+	n, err = b.remove(ctx, a2, "process", "1", p, y)
+	do("leave twice", 0, n, err)
+	n, err = b.reap(ctx, z1)
+	do("reap the other", 1, n, err)
+	wantMembers(t, b, room)
+	heard.wantOrder(t, "+ann/x +ann/y -ann/y -ann/x")
+
+	// Nothing is left behind.
+	if b.cluster == nil {
+		if keys := b.client.Keys(ctx, b.prefix+"*").Val(); len(keys) != 0 {
+			t.Errorf("keys left: %q", keys)
+		}
+	}
+}
+
 // One past a batch, over several channels of one partition and others.
-func TestMembersInBatches(t *testing.T) {
-	t.Parallel()
-	eachServer(t, func(t *testing.T, o Options) {
-		b := openTest(t, o)
-		g := generation{"cccc", 1}
-		var entries []entry
-		for i := range 2*membersPerScript + 1 {
-			entries = append(entries, one(newEntry("chat:busy", info(fmt.Sprint("u/", i)), true))...)
+func testMembersInBatches(t *testing.T, o Options) {
+	b := openTest(t, o)
+	g := generation{"cccc", 1}
+	var entries []entry
+	for i := range 2*membersPerScript + 1 {
+		entries = append(entries, one(newEntry("chat:busy", info(fmt.Sprint("u/", i)), true))...)
+	}
+	for i := range 150 {
+		entries = append(entries, one(newEntry(fmt.Sprint("chat:", i), info("u/0"), true))...)
+	}
+	heard := listenTo(t, b, "chat:busy")
+	total := 0
+	for p, members := range byPartition(slices.Values(entries)) {
+		n, err := b.enter(t.Context(), g, "take", p, members)
+		if err != nil {
+			t.Fatal(err)
 		}
-		for i := range 150 {
-			entries = append(entries, one(newEntry(fmt.Sprint("chat:", i), info("u/0"), true))...)
+		total += n
+	}
+	if total != len(entries) {
+		t.Errorf("%d entered, want %d", total, len(entries))
+	}
+	removed, err := b.reap(t.Context(), g)
+	if err != nil || removed != len(entries) {
+		t.Errorf("%d reaped (%v), want %d", removed, err, len(entries))
+	}
+	const busy = 2*membersPerScript + 1
+	eventually(t, func() error {
+		if joins, leaves, joined, left := heard.heard(); joins != busy || leaves != busy || joined != busy || left != busy {
+			return fmt.Errorf("%d joins of %d, %d leaves of %d, want %d", joins, joined, leaves, left, busy)
 		}
-		heard := listenTo(t, b, "chat:busy")
-		total := 0
-		for p, members := range byPartition(slices.Values(entries)) {
-			n, err := b.enter(t.Context(), g, "take", p, members)
-			if err != nil {
-				t.Fatal(err)
-			}
-			total += n
-		}
-		if total != len(entries) {
-			t.Errorf("%d entered, want %d", total, len(entries))
-		}
-		removed, err := b.reap(t.Context(), g)
-		if err != nil || removed != len(entries) {
-			t.Errorf("%d reaped (%v), want %d", removed, err, len(entries))
-		}
-		const busy = 2*membersPerScript + 1
-		eventually(t, func() error {
-			if joins, leaves, joined, left := heard.heard(); joins != busy || leaves != busy || joined != busy || left != busy {
-				return fmt.Errorf("%d joins of %d, %d leaves of %d, want %d", joins, joined, leaves, left, busy)
-			}
-			return nil
-		})
+		return nil
 	})
 }
 
