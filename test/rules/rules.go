@@ -35,7 +35,7 @@ var homes = []struct {
 	{"github.com/aws/aws-cdk-go/", []string{"cdk"}, "infrastructure is declared in one place"},
 	{"github.com/aws/constructs-go/", []string{"cdk"}, "infrastructure is declared in one place"},
 	{"github.com/aws/jsii-runtime-go", []string{"cdk"}, "infrastructure is declared in one place"},
-	{"github.com/aws/aws-sdk-go-v2", []string{"*/dynamo", "*/s3", "*/sqs", "*/lambdahttp", "*/adapter", "*/bootstrap", "*/aws", "test"},
+	{"github.com/aws/aws-sdk-go-v2", []string{"*/dynamo", "*/s3files", "*/aws", "*/bootstrap", "test"},
 		"only adapters, named after what they adapt, know AWS"},
 	{"github.com/aws/aws-lambda-go", []string{"functions", "test"}, "nodes and stores don't know Lambda"},
 	{"github.com/alicebob/miniredis/", []string{"local", "test"}, "the embedded Redis is for one process on one machine"},
