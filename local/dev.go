@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -15,11 +14,11 @@ import (
 
 // devPage is the page's development server, a child process that reloads the page as its sources change.
 type devPage struct {
-	url *url.URL
-	log *slog.Logger
+	url   *url.URL
+	front string // where the whole system answers
 }
 
-func newDevPage(ctx context.Context, log *slog.Logger) (*devPage, error) {
+func newDevPage(ctx context.Context, front string) (*devPage, error) {
 	if _, err := exec.LookPath("npm"); err != nil {
 		return nil, errors.New("-dev: npm is not there; install Node.js 20.19 or later")
 	}
@@ -29,7 +28,7 @@ func newDevPage(ctx context.Context, log *slog.Logger) (*devPage, error) {
 		return nil, err
 	}
 	defer l.Close()
-	return &devPage{url: urlOf(l), log: log}, nil
+	return &devPage{url: urlOf(l), front: front}, nil
 }
 
 // run runs the server until ctx ends, and ends the child's whole process group.
@@ -38,8 +37,11 @@ func (p *devPage) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "npm", "run", "dev", "--", "--host", "127.0.0.1", "--port", port, "--strictPort", "--clearScreen", "false")
+	cmd := exec.CommandContext(ctx, "npm", "run", "--silent", "dev", "--", "--host", "127.0.0.1", "--port", port, "--strictPort",
+		"--clearScreen", "false", "--logLevel", "warn")
 	cmd.Dir = "web"
+	// What is not the page never comes to it, so it needs no edge of its own to develop against.
+	cmd.Env = append(os.Environ(), "TIDELINE="+p.front)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // npm starts a shell that starts the server
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }

@@ -71,7 +71,7 @@ func (e *everything) open(ctx context.Context) error {
 	}
 	var page *url.URL
 	if e.settings.dev {
-		if e.page, err = newDevPage(ctx, e.log.With("node", "page")); err != nil {
+		if e.page, err = newDevPage(ctx, e.front.url()); err != nil {
 			return err
 		}
 		page = e.page.url
@@ -152,6 +152,9 @@ func (e *everything) announce(ctx context.Context, stdout io.Writer, key string)
 	defer cancel()
 	inside := urlOf(e.front.listeners[0]).String()
 	err := await(starting, func(ctx context.Context) bool {
+		if e.page != nil && !answers(ctx, e.page.url.String(), 200) {
+			return false // asked directly: a visitor's 502 would be logged
+		}
 		return e.balancer.Ready() && answers(ctx, inside+"/", 200) && answers(ctx, inside+"/api/todos", 401)
 	})
 	if ctx.Err() != nil {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tideline/functions/meter"
+	"tideline/functions/openapi"
 	"tideline/functions/outbox"
 	"tideline/functions/session"
 	sessionbolt "tideline/functions/session/bolt"
@@ -88,6 +89,10 @@ func openFunctions(ctx context.Context, s settings, secrets *token.Secrets, log 
 	mux.Handle("/api/tasks/", work)
 	mux.Handle("/api/files/", work)
 	mux.Handle("/api/", list) // which also answers what nobody knows
+	reference := openapi.Handler()
+	mux.Handle(openapi.DocumentPath, reference)
+	mux.Handle(openapi.DocsPath, reference)
+	mux.Handle(openapi.StylePath, reference)
 	mux.Handle("GET /metrics", measurements.Handler())
 	f.Handler = mux
 	return f, nil
