@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/centrifugal/protocol"
 	"github.com/google/uuid"
@@ -49,21 +50,24 @@ type client struct {
 	cancel  context.CancelFunc
 	budget  bucket // the reader's
 	stale   *time.Timer
+	deflate bool    // the client takes compressed frames
 	counted *string // Service.mu's: the user whose connection it counts as
 
 	pinged atomic.Int64 // Unix nanoseconds of a ping that has not been answered; 0 when none is out
 
-	mu        sync.Mutex
-	goodbye   *disconnect
-	state     state
-	identity  channel.Identity
-	claims    token.Claims
-	subs      map[string]*subscription
-	inbox     []inFrame
-	inboxSize int
-	room      *sync.Cond // the reader waits here while the inbox is full
-	working   bool       // a goroutine is working the inbox off
-	worker    sync.WaitGroup
+	mu         sync.Mutex
+	goodbye    *disconnect
+	state      state
+	identity   channel.Identity
+	claims     token.Claims
+	subs       map[string]*subscription
+	subscribes bucket
+	publishes  map[string]*bucket // by namespace
+	inbox      []inFrame
+	inboxSize  int
+	room       *sync.Cond // the reader waits here while the inbox is full
+	working    bool       // a goroutine is working the inbox off
+	worker     sync.WaitGroup
 }
 
 type state uint8
@@ -87,11 +91,14 @@ type subscription struct {
 	serverSide bool
 	entered    bool // has a presence entry
 	expires    time.Time
+	epoch      string // of acked
+	acked      uint64 // the highest offset that the client has confirmed, in namespaces with ack
 }
 
 func (s *Service) newClient(ws *websocket.Conn, sock *socket, r *http.Request) (*client, error) {
 	c := &client{s: s, ws: ws, sock: sock, id: uuid.NewString(), remote: clientAddress(r, s.o.TrustedHops), bearer: bearer(r),
-		since: time.Now(), subs: map[string]*subscription{}, budget: newBucket(limit.CommandsPerSecond, limit.CommandsBurst)}
+		since: time.Now(), subs: map[string]*subscription{}, publishes: map[string]*bucket{},
+		subscribes: newBucket(limit.SubscribesPerSecond, limit.SubscribesBurst), budget: newBucket(limit.CommandsPerSecond, limit.CommandsBurst)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.room = sync.NewCond(&c.mu)
 	if err := sock.SetWriteBuffer(sendBuffer); err != nil {
@@ -145,23 +152,25 @@ func (c *client) read() {
 			c.close(byeBadRequest)
 			continue
 		}
-		if !c.accept(data) {
+		if !utf8.Valid(data) { // RFC 6455, section 8.1
+			c.close(byeNotUTF8)
 			continue
 		}
+		c.accept(data)
 	}
 	c.teardown()
 }
 
 // accept puts a frame into the inbox, or handles it when it is only a pong.
-func (c *client) accept(data []byte) bool {
+func (c *client) accept(data []byte) {
 	data = bytes.TrimSpace(data)
 	if len(data) == 2 && data[0] == '{' && data[1] == '}' {
 		c.pong()
-		return true
+		return
 	}
 	if !c.budget.take(1+bytes.Count(data, newline), time.Now()) {
 		c.close(byeTooManyRequests)
-		return false
+		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,7 +178,7 @@ func (c *client) accept(data []byte) bool {
 		c.room.Wait()
 	}
 	if c.goodbye != nil {
-		return false
+		return
 	}
 	c.inbox = append(c.inbox, inFrame{data, time.Now()})
 	c.inboxSize += len(data)
@@ -177,7 +186,6 @@ func (c *client) accept(data []byte) bool {
 		c.working = true
 		c.worker.Go(c.work)
 	}
-	return true
 }
 
 var newline = []byte{'\n'}

@@ -210,6 +210,9 @@ func (c *client) authenticate(ctx context.Context, given string) (token.Claims, 
 	if given == "" {
 		given = c.bearer
 	}
+	if given == "" && c.s.o.Table.Anonymous {
+		return token.Claims{}, nil
+	}
 	if given == "" {
 		return token.Claims{}, errUnauthorized
 	}

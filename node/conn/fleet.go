@@ -35,6 +35,8 @@ type connection struct {
 	Node     string   `json:"node"`
 	Since    int64    `json:"since"` // Unix milliseconds
 	Channels []string `json:"channels"`
+	// Unacked counts, by channel, what was sent and not confirmed; only namespaces with ack.
+	Unacked map[string]uint64 `json:"unacked,omitempty"`
 }
 
 // listing is what a node, or the fleet, answers to a query.
@@ -108,8 +110,14 @@ func (c *client) entry() connection {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := connection{Client: c.id, User: c.identity.User, Node: c.s.o.NodeID, Since: c.since.UnixMilli(), Channels: []string{}}
-	for name := range c.subs {
+	for name, sub := range c.subs {
 		e.Channels = append(e.Channels, name)
+		if n := sub.unackedLocked(); n > 0 {
+			if e.Unacked == nil {
+				e.Unacked = map[string]uint64{}
+			}
+			e.Unacked[name] = n
+		}
 	}
 	return e
 }

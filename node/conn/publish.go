@@ -13,6 +13,7 @@ import (
 	"github.com/centrifugal/protocol"
 
 	"tideline/shared/bus"
+	"tideline/shared/channel"
 	"tideline/shared/limit"
 )
 
@@ -49,8 +50,11 @@ func (c *client) relay(ctx context.Context, name string, data []byte, id string)
 	if len(data) == 0 { // a stamp around nothing would say null
 		return bus.Result{}, "", errBadRequest
 	}
-	if len(data) > limit.DataBytes {
+	if len(data) > ns.DataBytes {
 		return bus.Result{}, "", errLimitExceeded
+	}
+	if !c.mayPublishNow(ns) {
+		return bus.Result{}, "", errTooManyRequests
 	}
 	if len(id) > limit.PublicationIDBytes {
 		return bus.Result{}, "", errBadRequest
@@ -81,6 +85,19 @@ func (c *client) relay(ctx context.Context, name string, data []byte, id string)
 		return res, "", errBadRequest
 	}
 	return res, id, err
+}
+
+// mayPublishNow takes one publication from the client's budget in the namespace.
+func (c *client) mayPublishNow(ns channel.Namespace) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.publishes[ns.Name]
+	if b == nil {
+		fresh := newBucket(ns.PublishRate, ns.PublishRate*limit.PublishesBurst)
+		b = &fresh
+		c.publishes[ns.Name] = b
+	}
+	return b.take(1, time.Now())
 }
 
 // clientID keeps one user's ids apart from another's and from the servers'.

@@ -17,6 +17,7 @@ func (s *Service) methods() map[string]rpcMethod {
 		"publish":   rpcPublish,
 		"node.info": rpcNodeInfo,
 		"time":      rpcTime,
+		"ack":       rpcAck,
 		// For operators.
 		"nodes":       operator(rpcNodes),
 		"connections": operator(rpcSurvey(surveyConnections, func(query) bool { return true })),
@@ -76,6 +77,40 @@ func rpcNodeInfo(_ context.Context, c *client, _ []byte) (any, error) {
 		Client      string `json:"client"`
 		Since       int64  `json:"since"` // of the connection, Unix milliseconds
 	}{c.s.o.NodeID, info.Zone, info.Version, info.State, info.Connections, c.id, c.since.UnixMilli()}, nil
+}
+
+// rpcAck confirms that everything up to an offset has been dealt with; it answers how many publications are not confirmed. A confirmation that
+// is older than the last one changes nothing.
+func rpcAck(_ context.Context, c *client, data []byte) (any, error) {
+	var req struct {
+		Channel string `json:"channel"`
+		Epoch   string `json:"epoch"`
+		Offset  uint64 `json:"offset"`
+	}
+	if err := json.Unmarshal(data, &req); err != nil {
+		return nil, errBadRequest
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sub := c.subs[req.Channel]
+	switch {
+	case sub == nil || sub.hub == nil:
+		return nil, errPermission
+	case !sub.ns.Ack:
+		return nil, errNotAvailable
+	case req.Epoch != sub.epoch || req.Offset > sub.hub.Delivered():
+		return nil, errBadRequest // that has not been sent
+	}
+	sub.acked = max(sub.acked, req.Offset)
+	return map[string]uint64{"unacked": sub.unackedLocked()}, nil
+}
+
+func (sub *subscription) unackedLocked() uint64 {
+	if !sub.ns.Ack || sub.hub == nil {
+		return 0
+	}
+	sent := sub.hub.Delivered()
+	return sent - min(sub.acked, sent)
 }
 
 // rpcTime answers the node's clock, in Unix milliseconds.

@@ -28,6 +28,9 @@ func (c *client) subscribe(ctx context.Context, id uint32, req *protocol.Subscri
 		return errNotAvailable // tags filter, map and shared-poll subscriptions
 	}
 	sub := &subscription{ns: ns}
+	if ns.Token && req.Token == "" {
+		return errPermission
+	}
 	if req.Token != "" {
 		if sub.expires, err = c.subscriptionToken(ctx, req.Channel, req.Token); err != nil {
 			return err
@@ -61,6 +64,9 @@ func (c *client) reserve(name string, sub *subscription) error {
 	if c.subs[name] != nil {
 		return errAlreadySub
 	}
+	if !sub.serverSide && !c.subscribes.take(1, time.Now()) {
+		return errTooManyRequests
+	}
 	if len(c.subs) >= limit.ChannelsPerClient {
 		return errLimitExceeded
 	}
@@ -77,10 +83,14 @@ func (c *client) enter(ctx context.Context, req *protocol.SubscribeRequest, sub 
 		if req.Recover && sub.ns.HistorySize > 0 {
 			since = &bus.Position{Epoch: req.Epoch, Offset: req.Offset}
 		}
-		hs := hub.NewSubscription(c.out, name, sub.ns.JoinLeave && req.JoinLeave)
+		hs := hub.NewSubscription(c.out, name, hub.Wishes{Members: sub.ns.JoinLeave && req.JoinLeave, Newest: sub.ns.Newest})
 		err = c.s.feed.Join(ctx, name, since, func(j feed.Joined) {
 			c.mu.Lock()
 			sub.hub = hs
+			sub.epoch, sub.acked = j.Top.Epoch, j.Top.Offset
+			if j.Recovered {
+				sub.acked = since.Offset // what is delivered again has not been confirmed
+			}
 			c.mu.Unlock()
 			c.s.hub.Enter(hs, j.Top, reply(j))
 		})

@@ -104,7 +104,8 @@ func (h *Hub) QueuedBytes() int64 { return h.queued.Load() }
 type Subscription struct {
 	conn    *Conn
 	channel string
-	members bool // joins and leaves are wanted
+	wishes  Wishes
+	sent    atomic.Uint64 // the offset that was queued last, for Delivered
 
 	// the worker's
 	index int // in its list; -1 when not there
@@ -116,9 +117,20 @@ type Subscription struct {
 // Channel is the subscribed channel's name.
 func (s *Subscription) Channel() string { return s.channel }
 
+// Delivered is the offset of the last publication that was queued for the connection, the one that it entered at to begin with.
+func (s *Subscription) Delivered() uint64 { return s.sent.Load() }
+
+// Wishes of a subscription.
+type Wishes struct {
+	// Members: joins and leaves are wanted.
+	Members bool
+	// Newest: when the connection's queue is half full the subscription is lost, rather than the connection closed when it is full.
+	Newest bool
+}
+
 // NewSubscription makes a subscription that Enter can put into the hub.
-func NewSubscription(c *Conn, channel string, members bool) *Subscription {
-	return &Subscription{conn: c, channel: channel, members: members, index: -1}
+func NewSubscription(c *Conn, channel string, w Wishes) *Subscription {
+	return &Subscription{conn: c, channel: channel, wishes: w, index: -1}
 }
 
 // Enter subscribes from the position after top. reply makes the frame to be written before the first publication; it runs on

@@ -105,7 +105,7 @@ func (r *rig) dial() (*owner, *net.TCPConn) {
 }
 
 func (r *rig) enter(o *owner, channel string, top uint64) *Subscription {
-	s := NewSubscription(o.conn, channel, true)
+	s := NewSubscription(o.conn, channel, Wishes{Members: true})
 	r.h.Enter(s, bus.Position{Epoch: "e", Offset: top}, func() []byte { return []byte("subscribed\n") })
 	return s
 }
@@ -227,7 +227,7 @@ func TestMembersAreToldToThoseWhoAsked(t *testing.T) {
 	o, client := r.dial()
 	r.enter(o, "c", 0)
 	quiet, other := r.dial()
-	r.h.Enter(NewSubscription(quiet.conn, "c", false), bus.Position{Epoch: "e"}, nil)
+	r.h.Enter(NewSubscription(quiet.conn, "c", Wishes{}), bus.Position{Epoch: "e"}, nil)
 	r.h.Member("c", true, bus.ClientInfo{Client: "x"})
 	r.publish("c", 1)
 	expect(t, bufio.NewReader(client), "subscribed", "c x true", "c 1 x")
@@ -280,6 +280,49 @@ func TestAStallerIsClosedAndDelaysNobody(t *testing.T) {
 		t.Errorf("%d slow consumers counted", n)
 	}
 	stalled.conn.Finish([]byte("goodbye\n"))
+}
+
+// One that asked for the newest is dropped from the channel at half the bound, and its connection lives on.
+func TestAStallerThatWantsTheNewestLosesTheChannelOnly(t *testing.T) {
+	r := newRig(t, 1)
+	o, client := r.dial()
+	s := NewSubscription(o.conn, "c", Wishes{Newest: true})
+	r.h.Enter(s, bus.Position{Epoch: "e"}, nil)
+	data := bytes.Repeat([]byte("y"), 32<<10)
+	published := 0
+	for lost := false; !lost; {
+		published++
+		r.h.Publication("c", "e", &bus.Publication{Offset: uint64(published), Data: data})
+		select {
+		case got := <-o.lost:
+			if lost = true; got != s {
+				t.Fatal("another subscription was lost")
+			}
+		case <-o.slow:
+			t.Fatal("the connection was closed")
+		case <-time.After(5 * time.Millisecond):
+			if published > 4*limit.QueueBytes/len(data) {
+				t.Fatal("never lost")
+			}
+		}
+	}
+	r.h.Exit(s, func() []byte { return []byte("lost\n") })
+	rd := bufio.NewReaderSize(client, 1<<20)
+	for n := 1; ; n++ {
+		line, err := rd.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line == "lost\n" {
+			if n > published {
+				t.Error("nothing was dropped")
+			}
+			return
+		}
+		if want := fmt.Sprintf("c %d ", n); line[:len(want)] != want {
+			t.Fatalf("read %.20q, want %q", line, want)
+		}
+	}
 }
 
 func TestTheQueueTakesItsBoundAndNotAByteMore(t *testing.T) {

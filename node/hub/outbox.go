@@ -53,6 +53,13 @@ func (o *outbox) queue(frame []byte) {
 	o.mu.Unlock()
 }
 
+// waiting is how many bytes are queued.
+func (o *outbox) waiting() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.bytes
+}
+
 func (o *outbox) pushLocked(frame []byte) {
 	if o.corked {
 		o.held = append(o.held, frame)

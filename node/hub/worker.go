@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"tideline/shared/limit"
 )
 
 type kind uint8
@@ -111,7 +113,7 @@ func (w *worker) take(it *item) {
 	case member:
 		if list := w.channels[it.channel]; list != nil {
 			for _, s := range *list {
-				if s.members && !s.lost {
+				if s.wishes.Members && !s.lost {
 					w.queue(s.conn, it.frames[s.conn.format])
 				}
 			}
@@ -145,7 +147,12 @@ func (w *worker) deliver(s *Subscription, it *item) bool {
 	if it.offset <= s.last {
 		return false
 	}
+	if s.wishes.Newest && s.conn.out.waiting() > limit.QueueBytes/2 {
+		w.lose(s)
+		return false
+	}
 	s.last = it.offset
+	s.sent.Store(it.offset)
 	w.queue(s.conn, it.frames[s.conn.format])
 	return true
 }
@@ -158,6 +165,7 @@ func (w *worker) enter(it *item) {
 		w.channels[s.channel] = list
 	}
 	s.epoch, s.last, s.index = it.epoch, it.offset, len(*list)
+	s.sent.Store(it.offset)
 	*list = append(*list, s)
 	if it.reply != nil {
 		w.queue(s.conn, it.reply())
