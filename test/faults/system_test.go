@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -147,4 +148,14 @@ func pass(t *testing.T, d time.Duration) {
 	case <-t.Context().Done():
 	case <-time.After(d):
 	}
+}
+
+// portOf is the port of host:port.
+func portOf(t *testing.T, addr string) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
