@@ -9,8 +9,22 @@ const folder = process.argv[3] ?? "../test/artifacts/page";
 mkdirSync(folder, { recursive: true });
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const only = process.argv[4];
+const CONNECTED = '[data-testid="connection-state"][data-state="connected"]';
+const IDEAS = [
+  "Check the bilge",
+  "Order rope",
+  "Paint the buoy",
+  "Read the log",
+  "Call the pilot",
+  "Fold the sails",
+  "Test the flares",
+];
 let problems = 0;
 const say = (text) => process.stdout.write(`${text}\n`);
+const complain = (text) => {
+  problems++;
+  say(text);
+};
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -28,37 +42,147 @@ for (const width of [1440, 390]) {
   for (const colorScheme of ["light", "dark"]) {
     if (only && only !== `${width}-${colorScheme}`) continue;
     await scenario(width, colorScheme);
+    await states(width, colorScheme);
   }
 }
+if (!only) for (const width of [320, 1000]) await states(width, "light");
 await browser.close();
 process.exit(problems > 0 ? 1 : 0);
 
-async function scenario(width, colorScheme) {
+async function start(width, colorScheme) {
   const height = width > 800 ? 900 : 844;
-  const context = await browser.newContext({
-    viewport: { width, height },
-    colorScheme,
-    deviceScaleFactor: 1,
-    bypassCSP: false,
-  });
-  const page = await open(context, "page");
-  const wide = width > 1000;
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme });
+  const page = await open(context, `${width}-${colorScheme}`);
   const shot = async (name) => {
     await page.waitForTimeout(350);
     await page.screenshot({ path: `${folder}/${name}-${width}-${colorScheme}.png` });
     const found = await page.evaluate(
       `${axe}; axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.map(v => v.id + ": " + v.nodes.map(n => n.target.join(" ") + " " + (n.any[0]?.message ?? "")).join(" | ")))`,
     );
-    for (const violation of found) {
-      problems++;
-      say(`axe ${name}-${width}-${colorScheme}: ${violation}`);
-    }
+    for (const violation of found) complain(`axe ${name}-${width}-${colorScheme}: ${violation}`);
+    const over = await page.evaluate("document.documentElement.scrollWidth - innerWidth");
+    if (over > 0) complain(`${name}-${width}-${colorScheme}: ${over} px wider than the window`);
   };
   const tab = async (name) => {
-    if (!wide) await page.click(`.tabs a[data-tab="${name}"]`);
+    const link = page.locator(`.tabs a[data-tab="${name}"]`);
+    if (await link.isVisible()) await link.click();
   };
+  return { context, page, shot, tab, wide: width >= 1200 };
+}
+
+// States that need the server to misbehave, or much data.
+async function states(width, colorScheme) {
+  const { context, page, shot, tab } = await start(width, colorScheme);
+
+  await page.route("**/api/session", (route) => route.abort());
   await page.goto(url);
-  await page.waitForSelector('[data-testid="connection-state"][data-state="connected"]');
+  await page.waitForSelector("text=can’t be reached");
+  await shot("a-unreachable");
+  await page.unroute("**/api/session");
+
+  let release = () => {};
+  const held = new Promise((done) => {
+    release = done;
+  });
+  await page.route("**/api/todos?**", async (route) => {
+    await held;
+    await route.continue();
+  });
+  await page.click("text=Try now");
+  await page.waitForSelector(".skeleton");
+  await shot("b-first-load");
+  release();
+  await page.waitForSelector("text=Nothing to do yet");
+  await page.unroute("**/api/todos?**");
+
+  const rows = Array.from({ length: 5000 }, (_, i) => `${IDEAS[i % IDEAS.length]} ${i + 1},${i % 5 === 0}`);
+  rows.splice(2, 0, ",false");
+  const file = {
+    name: "todos.csv",
+    mimeType: "text/csv",
+    buffer: Buffer.from(`title,done\n${rows.slice(0, 5000).join("\n")}\n`),
+  };
+  await page.setInputFiles('[data-testid="import-file"]', file);
+  await page.waitForSelector('[data-testid="task"][data-state="running"]');
+  await shot("c-import");
+  await page.waitForSelector('[data-testid="task"][data-state="completed"]', { timeout: 60_000 });
+  await page.waitForSelector('[data-testid="todo-item"]');
+  await page.click("text=Which?");
+  await shot("d-imported");
+  const longest = await page.evaluate(scrollThrough);
+  say(`scrolling 5,000 todos at ${width} px: longest frame ${longest} ms`);
+  await page.click(".task .icon-button");
+
+  await page.fill('[data-testid="todo-input"]', "Meet at the slipway");
+  await page.keyboard.press("Enter");
+  const row = page.locator('[data-testid="todo-item"]', { hasText: "Meet at the slipway" });
+  await row.locator(".todo-text").click();
+  await page.fill(".editor .title-field", "Meet at the slipway at nine");
+  const second = await context.newPage();
+  await second.goto(url);
+  await second.locator('[data-testid="todo-item"] .todo-text', { hasText: "Meet at the slipway" }).click();
+  await second.fill(".editor .title-field", "Meet at the lighthouse");
+  await second.keyboard.press("Enter");
+  await page.bringToFront();
+  await page.waitForSelector(".conflict");
+  await shot("e-conflict");
+  await page.click("text=Keep what I typed");
+  await page.click(".editor .primary");
+  await page.locator(".todo-title", { hasText: "Meet at the slipway at nine" }).waitFor();
+  await second.close();
+
+  await page.route("**/api/todos/*", (route) =>
+    route.fulfill({
+      status: 503,
+      contentType: "application/problem+json",
+      body: '{"title":"Service Unavailable","status":503,"detail":"The store is busy; try again."}',
+    }),
+  );
+  await page.locator('[data-testid="todo-item"]').first().locator(".tick").click();
+  await page.waitForSelector('.toast[data-tone="danger"]');
+  await shot("f-refused");
+  await page.unroute("**/api/todos/*");
+
+  await tab("chat");
+  await context.setOffline(true);
+  await page.waitForSelector('[data-state="offline"]');
+  await shot("g-chat-offline");
+  await context.setOffline(false);
+  await page.waitForSelector(CONNECTED, { timeout: 30_000 });
+  await tab("todos");
+  await page.locator("h2", { hasText: "Todos" }).click();
+  await page.keyboard.press("?");
+  await page.waitForSelector("#help-title");
+  await shot("h-keyboard");
+  await page.keyboard.press("Escape");
+
+  await page.route("**/api/session/token", (route) => route.fulfill({ status: 401, body: "{}" }));
+  await page.route("**/api/todos/**", (route) => route.fulfill({ status: 401, body: "{}" }));
+  await page.locator('[data-testid="todo-item"]').first().locator(".tick").click();
+  await page.waitForSelector("text=Your session has ended");
+  await shot("i-expired");
+  await context.close();
+}
+
+/** Runs in the page: scrolls the list from end to end, answers the longest frame in milliseconds. */
+async function scrollThrough() {
+  const box = document.querySelector(".todo-scroll");
+  let longest = 0;
+  let last = performance.now();
+  for (let step = 0; step <= 60; step++) {
+    box.scrollTop = (box.scrollHeight * step) / 60;
+    await new Promise(requestAnimationFrame);
+    longest = Math.max(longest, performance.now() - last);
+    last = performance.now();
+  }
+  box.scrollTop = 0;
+  return Math.round(longest);
+}
+
+async function scenario(width, colorScheme) {
+  const { context, page, shot, tab, wide } = await start(width, colorScheme);
+  await page.goto(url);
+  await page.waitForSelector(CONNECTED);
   await shot("1-empty");
   const add = async (title) => {
     await page.fill('[data-testid="todo-input"]', title);
@@ -142,14 +266,15 @@ async function open(context, name) {
   const page = await context.newPage();
   page.setDefaultTimeout(10_000);
   page.on("console", (message) => {
-    const expected = /ERR_INTERNET_DISCONNECTED|ERR_NETWORK_CHANGED/.test(message.text());
-    if (!["error", "warning"].includes(message.type()) || expected) return;
-    problems++;
-    say(`console ${name}: ${message.text()}`);
+    // What the browser itself says of requests that this script made fail.
+    const expected = /ERR_INTERNET_DISCONNECTED|ERR_NETWORK_CHANGED|ERR_FAILED|status of (401|503|412)/.test(
+      message.text(),
+    );
+    if (["error", "warning"].includes(message.type()) && !expected)
+      complain(`console ${name}: ${message.text()}`);
   });
   page.on("pageerror", (error) => {
-    problems++;
-    say(`error ${name}: ${error.stack}`);
+    complain(`error ${name}: ${error.stack}`);
   });
   return page;
 }

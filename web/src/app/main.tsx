@@ -5,6 +5,7 @@ import "./styles/shell.css";
 import "./styles/todos.css";
 import "./styles/chat.css";
 import "./styles/edge.css";
+import "./styles/tasks.css";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";

@@ -10,7 +10,7 @@ interface Link {
   expiresAt: string;
 }
 
-export function LinkDialog({ onClose }: { onClose: () => void }) {
+export default function LinkDialog({ onClose }: { onClose: () => void }) {
   const { api } = useSession();
   const dialog = useRef<HTMLDialogElement>(null);
   const [link, setLink] = useState<Link | null>(null);

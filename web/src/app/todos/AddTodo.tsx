@@ -1,7 +1,7 @@
 import { type FormEvent, useEffect, useRef, useState } from "react";
 import { Icon } from "../ui/Icon";
 import { dayToDue } from "../ui/time";
-import { isTyping } from "./TodoPanel";
+import { isTyping } from "./keys";
 
 /** The longest title, characters after trimming; the server holds it too. */
 export const TITLE_MAX = 500;

@@ -1,8 +1,13 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { asProblem } from "../session";
+import { TaskList } from "../tasks/TaskList";
+import { TaskMenu } from "../tasks/TaskMenu";
+import { useTasks } from "../tasks/useTasks";
 import { Icon } from "../ui/Icon";
 import { useToast } from "../ui/toast";
 import { useOnline } from "../ui/useOnline";
 import { AddTodo } from "./AddTodo";
+import { isTyping } from "./keys";
 import { type Filter, select, type TodoItem } from "./model";
 import { TodoList } from "./TodoList";
 import { type Outcome, useTodos } from "./useTodos";
@@ -23,6 +28,7 @@ export function TodoPanel() {
   const [text, setText] = useState("");
   const search = useRef<HTMLInputElement>(null);
   const shown = useMemo(() => select(items, filter, text), [items, filter, text]);
+  const tasks = useTasks();
   const open = useMemo(() => items.filter((item) => !item.done).length, [items]);
   const done = items.length - open;
 
@@ -66,11 +72,18 @@ export function TodoPanel() {
     },
     [actions, refused, toast],
   );
+  const begin = async (run: () => Promise<void>) => {
+    try {
+      await run();
+    } catch (error) {
+      toast({ text: `Not started. ${asProblem(error).message}`, tone: "danger" });
+    }
+  };
   const clear = async () => {
     const gone = items.filter((item) => item.done);
     const outcome = await actions.clearCompleted();
     if (!outcome.ok) return refused(outcome, "Not cleared.");
-    toast({ text: gone.length === 1 ? "Cleared 1 todo" : `Cleared ${gone.length} todos` });
+    toast({ text: gone.length === 1 ? "Cleared 1 todo" : `Cleared ${gone.length.toLocaleString()} todos` });
   };
 
   useEffect(() => {
@@ -89,10 +102,24 @@ export function TodoPanel() {
         <div className="panel-head">
           <h2 id="todos-title">Todos</h2>
           <p className="faint tabular" role="status">
-            {isLoading ? "" : items.length === 0 ? "" : open === 0 ? "All done" : `${open} open`}
+            {isLoading
+              ? ""
+              : items.length === 0
+                ? ""
+                : open === 0
+                  ? "All done"
+                  : `${open.toLocaleString()} open`}
           </p>
+          <span className="spring" />
+          <TaskMenu
+            disabled={!online}
+            empty={items.length === 0}
+            onImport={(file) => void begin(() => tasks.startImport(file))}
+            onExport={(format) => void begin(() => tasks.startExport(format))}
+          />
         </div>
         <AddTodo onAdd={add} disabled={!online} />
+        <TaskList tasks={tasks} />
         <div className="todo-tools" hidden={items.length === 0}>
           <fieldset className="segments">
             <legend className="visually-hidden">Show</legend>
@@ -201,13 +228,6 @@ function Skeleton() {
         <div key={line} className="skeleton-row" data-width={line} />
       ))}
     </div>
-  );
-}
-
-export function isTyping(target: EventTarget | null): boolean {
-  return (
-    target instanceof HTMLElement &&
-    target.closest("input:not([type=checkbox]):not([type=radio]), textarea") !== null
   );
 }
 

@@ -10,11 +10,13 @@ import { asProblem, type Session, useSession } from "../session";
 import { type Todo, type TodoEvent, type TodoItem, TodoModel, type TodoPatch } from "./model";
 
 /** How many todos one page of the list holds. */
-const PAGE = 200;
+const PAGE = 500;
 /** Pages read at most: past it the server has more todos than it allows a user to have. */
-const PAGES = 100;
+const PAGES = 40;
 /** Tries of a call that can be repeated without harm. */
 const TRIES = 3;
+/** Requests of one "clear done" at most. */
+const CLEAR_ROUNDS = 20;
 
 interface Page {
   items: Todo[];
@@ -159,7 +161,13 @@ export class TodoActions {
       return { key, id };
     });
     try {
-      await this.#session.api("/api/todos/clear-completed", { method: "POST" });
+      // The server may run out of time and say that there is more.
+      for (let round = 0; round < CLEAR_ROUNDS; round++) {
+        const { data } = await this.#session.api<{ more?: boolean }>("/api/todos/clear-completed", {
+          method: "POST",
+        });
+        if (!data.more) break;
+      }
       for (const { key, id } of keys) this.#model.forget(key, id);
       return { ok: true };
     } catch (error) {
