@@ -100,6 +100,16 @@ func (r *recorder) check(t testing.TB) {
 	}
 }
 
+// both tells two handlers.
+type both struct {
+	r *recorder
+	c *consumer
+}
+
+func (b both) Heard(channel string, m Message) { b.r.Heard(channel, m); b.c.Heard(channel, m) }
+func (b both) Confirmed(channel string)        { b.r.Confirmed(channel); b.c.Confirmed(channel) }
+func (b both) Interrupted(channel string)      { b.r.Interrupted(channel); b.c.Interrupted(channel) }
+
 // follow runs a subscriber until the test ends.
 func follow(t testing.TB, b *Bus, h Handler, change func(*tuning)) *Subscriber {
 	t.Helper()

@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -16,6 +17,10 @@ import (
 
 func TestMain(m *testing.M) {
 	LogDriver(slog.New(slog.DiscardHandler))
+	// These tests wait for servers, leases and pauses more than they compute.
+	if err := flag.Set("test.parallel", "12"); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m)
 }
 

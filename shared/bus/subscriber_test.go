@@ -187,21 +187,23 @@ func suiteFlips(t *testing.T, b *Bus) {
 	r.check(t)
 }
 
-// suiteRotation replaces connections every few dozen milliseconds under load: every publication is heard, none is interrupted.
+// suiteRotation replaces connections every few dozen milliseconds under load: every publication is heard, in order, and none is
+// interrupted. miniredis does not keep the order between a connection's answers and its messages, so that the barrier proves nothing
+// there: what a rotation loses is repaired from the stream, as after a reconnect.
 func suiteRotation(t *testing.T, b *Bus) {
-	r := newRecorder()
+	r, c := newRecorder(), newConsumer(t, b)
 	before := b.Stats().Rotated
-	s := follow(t, b, r, func(tn *tuning) { tn.rotateMin, tn.rotateMax = 20*time.Millisecond, 60*time.Millisecond })
+	s := follow(t, b, both{r, c}, func(tn *tuning) { tn.rotateMin, tn.rotateMax = 20*time.Millisecond, 60*time.Millisecond })
 	channels := []string{"chat:rot1", "chat:rot2", "chat:rot3"}
-	for _, c := range channels {
-		s.Subscribe(c)
+	for _, name := range channels {
+		s.Subscribe(name)
 	}
-	r.confirmedTimes(t, 1, channels...)
+	c.ready(t, channels...)
 	sent := 0
 	eventually(t, func() error {
 		for range 50 {
-			for _, c := range channels {
-				mustPublish(t, b, Publication{Channel: c, Data: fmt.Append(nil, sent)})
+			for _, name := range channels {
+				mustPublish(t, b, text(name, "%d", sent))
 			}
 			sent++
 		}
@@ -210,24 +212,34 @@ func suiteRotation(t *testing.T, b *Bus) {
 		}
 		return nil
 	})
-	for _, c := range channels {
-		mustPublish(t, b, Publication{Channel: c, Data: []byte("end")})
-		r.hears(t, c, "end")
+	t.Logf("%d rotations, %d publications on each of %d channels", b.Stats().Rotated-before, sent, len(channels))
+	for _, name := range channels {
+		if !b.PromotionProof() {
+			eventually(t, func() error {
+				c.recheck()
+				if got, _ := c.state(name); len(got) < sent {
+					return fmt.Errorf("%d of %d", len(got), sent)
+				}
+				return nil
+			})
+			c.wantExactly(t, name, sent)
+			continue
+		}
+		c.wantExactly(t, name, sent)
 		next := uint64(1)
-		for _, m := range r.messages(c) {
+		for _, m := range r.messages(name) {
 			if m.Publication.Offset > next {
-				t.Fatalf("%s: heard %d, next was %d: a rotation lost something", c, m.Publication.Offset, next)
+				t.Fatalf("%s: heard %d, next was %d: a rotation lost something", name, m.Publication.Offset, next)
 			}
 			next = max(next, m.Publication.Offset+1)
 		}
-		if next != uint64(sent+2) {
-			t.Errorf("%s: heard up to %d, want %d", c, next-1, sent+1)
+		if next != uint64(sent+1) {
+			t.Errorf("%s: heard up to %d, want %d", name, next-1, sent)
 		}
-		if _, interrupted := r.counts(c); interrupted > 0 {
-			t.Errorf("%s was interrupted %d times by rotations", c, interrupted)
+		if _, interrupted := r.counts(name); interrupted > 0 {
+			t.Errorf("%s was interrupted %d times by rotations", name, interrupted)
 		}
 	}
-	t.Logf("%d rotations, %d publications on each of %d channels, none missing", b.Stats().Rotated-before, sent, len(channels))
 	r.check(t)
 }
 
