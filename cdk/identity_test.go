@@ -17,6 +17,7 @@ var unbounded = map[string]string{
 	"ec2:DescribeSubnets":            "AWS knows no resource",
 	"ec2:AssignPrivateIpAddresses":   "Lambda in a VPC",
 	"ec2:UnassignPrivateIpAddresses": "Lambda in a VPC",
+	"dynamodb:ListStreams":           "AWS knows no resource",
 	"ec2:DescribeSecurityGroups":     "AWS knows no resource",
 }
 
@@ -111,7 +112,7 @@ func TestTheKeysAreEncryptedUnderAKeyOfTheirOwn(t *testing.T) {
 	everywhere(t, func(t *testing.T, tm template) {
 		key := tm.one(t, "AWS::KMS::Key", "EdgeKeysKey")
 		key.want(t, "EnableKeyRotation", true)
-		if table := tm.one(t, "AWS::DynamoDB::GlobalTable", "EdgeKeysTable"); !mentions(table.Properties, key.ID) {
+		if table := tm.one(t, "AWS::DynamoDB::Table", "EdgeKeysTable"); !mentions(table.Properties, key.ID) {
 			t.Errorf("the table does not use %s", key.ID)
 		}
 		for _, s := range tm.statements(t) {

@@ -51,7 +51,8 @@ func (e *Edge) declareBalancer() {
 // logTraffic sends access and connection logs to the log bucket. The CDK's own method needs a region at synthesis, because of log accounts
 // of regions before 2022; the log delivery service is accepted in all of them.
 func (e *Edge) logTraffic() {
-	for attribute, prefix := range map[string]string{"access_logs": "access", "connection_logs": "connection"} {
+	for _, prefix := range []string{"access", "connection"} {
+		attribute := prefix + "_logs"
 		e.Balancer.SetAttribute(str(attribute+".s3.enabled"), str("true"))
 		e.Balancer.SetAttribute(str(attribute+".s3.bucket"), e.logs.BucketName())
 		e.Balancer.SetAttribute(str(attribute+".s3.prefix"), str(prefix))

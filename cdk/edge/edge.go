@@ -56,7 +56,7 @@ type Edge struct {
 	// RolloutAlarms end an instance refresh that makes things worse.
 	RolloutAlarms []awscloudwatch.Alarm
 
-	KeysTable awsdynamodb.ITableV2
+	KeysTable awsdynamodb.ITable
 	Keys      *Function
 	Session   *Function
 	Broadcast *Function

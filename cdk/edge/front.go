@@ -109,7 +109,7 @@ func (e *Edge) declareCloudFront() {
 // CloudFront together with the first VPC origin of the VPC, so it is looked up during the deployment.
 func (e *Edge) openToCloudFront(origin awscloudfront.VpcOrigin) {
 	lookup := customresources.NewAwsCustomResource(e, str("OriginGroup"), &customresources.AwsCustomResourceProps{
-		ResourceType: str("Custom::CloudFrontOriginGroup"), InstallLatestAwsSdk: no,
+		ResourceType: str("Custom::CloudFrontOriginGroup"), InstallLatestAwsSdk: no, LogGroup: e.Logs(e, "OriginGroupLogs"),
 		OnUpdate: &customresources.AwsSdkCall{Service: str("EC2"), Action: str("describeSecurityGroups"),
 			Parameters: map[string]any{"Filters": []any{
 				map[string]any{"Name": "vpc-id", "Values": []any{e.VPC.VpcId()}},
@@ -146,7 +146,7 @@ func (e *Edge) serveAssets(d awscloudfront.Distribution, headers awscloudfront.R
 	}
 	bucket := awss3.NewBucket(e, str("Assets"), e.Private(&awss3.BucketProps{ServerAccessLogsBucket: e.logs, ServerAccessLogsPrefix: str("assets/")}))
 	e.assets = awss3deployment.NewBucketDeployment(e, str("AssetFiles"), &awss3deployment.BucketDeploymentProps{DestinationBucket: bucket,
-		DestinationKeyPrefix: str("assets"), Prune: no, MemoryLimit: num(512),
+		LogGroup: e.Logs(e, "AssetFilesLogs"), DestinationKeyPrefix: str("assets"), Prune: no, MemoryLimit: num(512),
 		Sources:      &[]awss3deployment.ISource{awss3deployment.Source_Asset(str(dir), nil)},
 		CacheControl: &[]awss3deployment.CacheControl{awss3deployment.CacheControl_FromString(str("public, max-age=31536000, immutable"))}})
 	d.AddBehavior(str("/assets/*"), awscloudfrontorigins.S3BucketOrigin_WithOriginAccessControl(bucket, nil), &awscloudfront.AddBehaviorOptions{

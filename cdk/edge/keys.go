@@ -20,13 +20,8 @@ const (
 func (e *Edge) declareKeys() {
 	key := awskms.NewKey(e, str("KeysKey"), &awskms.KeyProps{Description: str("Tideline's signing keys, stage " + e.props.Stage),
 		EnableKeyRotation: yes, RemovalPolicy: e.Removal()})
-	e.KeysTable = awsdynamodb.NewTableV2(e, str("KeysTable"), &awsdynamodb.TablePropsV2{
-		PartitionKey:        &awsdynamodb.Attribute{Name: str("pk"), Type: awsdynamodb.AttributeType_STRING},
-		SortKey:             &awsdynamodb.Attribute{Name: str("sk"), Type: awsdynamodb.AttributeType_STRING},
-		TimeToLiveAttribute: str("ttl"), Billing: awsdynamodb.Billing_OnDemand(nil),
-		Encryption:         awsdynamodb.TableEncryptionV2_CustomerManagedKey(key, nil),
-		DeletionProtection: jsii.Bool(e.props.Protect), RemovalPolicy: e.Removal(),
-		PointInTimeRecoverySpecification: &awsdynamodb.PointInTimeRecoverySpecification{PointInTimeRecoveryEnabled: yes}})
+	e.KeysTable = awsdynamodb.NewTable(e, str("KeysTable"), e.Table(&awsdynamodb.TableProps{PartitionKey: Text("pk"), SortKey: Text("sk"),
+		TimeToLiveAttribute: str("ttl"), Encryption: awsdynamodb.TableEncryption_CUSTOMER_MANAGED, EncryptionKey: key}))
 	env := map[string]*string{"KEYS_TABLE": e.KeysTable.TableName()}
 	from := e.declareIssuer()
 	if from != nil {
@@ -46,11 +41,7 @@ func (e *Edge) declareKeys() {
 
 // declareSession: the only function that reads private keys, and the table of one-time links and signed-out sessions.
 func (e *Edge) declareSession(from *issuer) {
-	sessions := awsdynamodb.NewTableV2(e, str("SessionTable"), &awsdynamodb.TablePropsV2{
-		PartitionKey:        &awsdynamodb.Attribute{Name: str("pk"), Type: awsdynamodb.AttributeType_STRING},
-		TimeToLiveAttribute: str("ttl"), Billing: awsdynamodb.Billing_OnDemand(nil), RemovalPolicy: e.Removal(),
-		DeletionProtection:               jsii.Bool(e.props.Protect),
-		PointInTimeRecoverySpecification: &awsdynamodb.PointInTimeRecoverySpecification{PointInTimeRecoveryEnabled: yes}})
+	sessions := awsdynamodb.NewTable(e, str("SessionTable"), e.Table(&awsdynamodb.TableProps{PartitionKey: Text("pk"), TimeToLiveAttribute: str("ttl")}))
 	env := map[string]*string{"GUESTS": str("on")}
 	if from != nil {
 		env = map[string]*string{"GUESTS": str("off"), "OIDC_ISSUER": from.url, "OIDC_AUDIENCE": from.audience, "OIDC_ROLE_CLAIM": from.roleClaim}

@@ -4,7 +4,6 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
 	"github.com/aws/jsii-runtime-go"
 )
 
@@ -64,48 +63,6 @@ func (e *Edge) declareNetwork() {
 	e.VPC = vpc
 }
 
-func (e *Edge) declareLogBucket() {
-	days := trafficLogDays
-	if e.props.Protect {
-		days = trafficLogProd
-	}
-	e.logs = awss3.NewBucket(e, str("TrafficLogs"), e.Private(&awss3.BucketProps{
-		LifecycleRules: &[]*awss3.LifecycleRule{{Expiration: awscdk.Duration_Days(num(days)),
-			AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(num(1))}}}))
-	if e.props.Network.VPCID == "" {
-		awsec2.NewFlowLog(e, str("RefusedTraffic"), &awsec2.FlowLogProps{
-			ResourceType: awsec2.FlowLogResourceType_FromVpc(e.VPC), TrafficType: awsec2.FlowLogTrafficType_REJECT,
-			Destination: awsec2.FlowLogDestination_ToS3(e.logs, str("refused"), nil)})
-	}
-}
-
-// Private completes the props of a bucket: encrypted, TLS only, no public access; kept or emptied with the stack as Props.Protect says.
-func (e *Edge) Private(p *awss3.BucketProps) *awss3.BucketProps {
-	p.Encryption = awss3.BucketEncryption_S3_MANAGED
-	p.BlockPublicAccess = awss3.BlockPublicAccess_BLOCK_ALL()
-	p.EnforceSSL = yes
-	p.MinimumTLSVersion = num(1.2)
-	p.RemovalPolicy = e.Removal()
-	if !e.props.Protect {
-		p.AutoDeleteObjects = yes
-	}
-	return p
-}
-
-// TrafficLogs is where the application's buckets send their access logs, too.
-func (e *Edge) TrafficLogs() awss3.Bucket { return e.logs }
-
-// Protected is Props.Protect.
-func (e *Edge) Protected() bool { return e.props.Protect }
-
-// Removal is what happens to data when the stack goes.
-func (e *Edge) Removal() awscdk.RemovalPolicy {
-	if e.props.Protect {
-		return awscdk.RemovalPolicy_RETAIN
-	}
-	return awscdk.RemovalPolicy_DESTROY
-}
-
 // declareSecurityGroups: world or CloudFront -> balancer -> nodes -> cache, endpoints; functions -> cache. Nothing else.
 func (e *Edge) declareSecurityGroups() {
 	group := func(id, what string) awsec2.SecurityGroup {
@@ -117,7 +74,8 @@ func (e *Edge) declareSecurityGroups() {
 		nodes:     group("NodeAccess", "the nodes"),
 		functions: group("FunctionAccess", "functions in the VPC"),
 	}
-	for port, what := range map[int]string{publicPort: "requests and sockets", privatePort: "health checks"} {
+	for _, port := range []int{publicPort, privatePort} {
+		what := map[int]string{publicPort: "requests and sockets", privatePort: "health checks"}[port]
 		g.nodes.AddIngressRule(g.balancer, tcp(port), str(what), no)
 		g.balancer.AddEgressRule(g.nodes, tcp(port), str(what), no)
 	}
@@ -131,8 +89,8 @@ func (e *Edge) declareSecurityGroups() {
 		}
 	} else {
 		g.cache = group("CacheAccess", "the cache")
-		for name, from := range map[string]awsec2.SecurityGroup{"nodes": g.nodes, "functions": g.functions} {
-			g.cache.AddIngressRule(from, redis, str("Redis, from "+name), no)
+		for _, from := range []awsec2.SecurityGroup{g.nodes, g.functions} {
+			g.cache.AddIngressRule(from, redis, str("Redis, from nodes and functions"), no)
 			from.AddEgressRule(g.cache, redis, str("Redis"), no)
 		}
 	}

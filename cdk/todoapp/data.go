@@ -26,21 +26,17 @@ const (
 // declareTable: on demand, with a stream of both images and point-in-time recovery. Its layout is shared/todo/table's.
 func (a *App) declareTable(p Props) {
 	if p.TableName != "" {
-		a.Table = awsdynamodb.TableV2_FromTableAttributes(a.scope, str("Table"), &awsdynamodb.TableAttributesV2{
+		a.Table = awsdynamodb.Table_FromTableAttributes(a.scope, str("Table"), &awsdynamodb.TableAttributes{
 			TableName: str(p.TableName), TableStreamArn: str(p.TableStreamARN), GrantIndexPermissions: yes})
 		return
 	}
-	key := func(name string) *awsdynamodb.Attribute {
-		return &awsdynamodb.Attribute{Name: str(name), Type: awsdynamodb.AttributeType_STRING}
+	made := awsdynamodb.NewTable(a.scope, str("Table"), a.edge.Table(&awsdynamodb.TableProps{PartitionKey: edge.Text(table.PartitionKey),
+		SortKey: edge.Text(table.SortKey), TimeToLiveAttribute: str(table.TTL), Stream: awsdynamodb.StreamViewType_NEW_AND_OLD_IMAGES}))
+	for _, index := range [][2]string{{table.OrderIndex, table.OrderKey}, {table.StateIndex, table.StateKey}} {
+		made.AddLocalSecondaryIndex(&awsdynamodb.LocalSecondaryIndexProps{IndexName: str(index[0]), SortKey: edge.Text(index[1]),
+			ProjectionType: awsdynamodb.ProjectionType_ALL})
 	}
-	a.Table = awsdynamodb.NewTableV2(a.scope, str("Table"), &awsdynamodb.TablePropsV2{PartitionKey: key(table.PartitionKey), SortKey: key(table.SortKey),
-		TimeToLiveAttribute: str(table.TTL), Billing: awsdynamodb.Billing_OnDemand(nil),
-		DynamoStream: awsdynamodb.StreamViewType_NEW_AND_OLD_IMAGES,
-		LocalSecondaryIndexes: &[]*awsdynamodb.LocalSecondaryIndexProps{
-			{IndexName: str(table.OrderIndex), SortKey: key(table.OrderKey), ProjectionType: awsdynamodb.ProjectionType_ALL},
-			{IndexName: str(table.StateIndex), SortKey: key(table.StateKey), ProjectionType: awsdynamodb.ProjectionType_ALL}},
-		PointInTimeRecoverySpecification: &awsdynamodb.PointInTimeRecoverySpecification{PointInTimeRecoveryEnabled: yes},
-		DeletionProtection:               jsii.Bool(a.edge.Protected()), RemovalPolicy: a.edge.Removal()})
+	a.Table = made
 }
 
 // bucket is private and forgets its objects after some days.

@@ -28,7 +28,7 @@ type Props struct {
 
 // App is the declared application. Its fields are for outputs, widgets and alarms.
 type App struct {
-	Table    awsdynamodb.ITableV2
+	Table    awsdynamodb.ITable
 	Files    awss3.Bucket // imports and exports
 	Failed   awss3.Bucket // stream records that could not be announced
 	Todos    *edge.Function
