@@ -54,7 +54,8 @@ type NodeInfo struct {
 type LeaseOptions struct {
 	// Node is NODE_ID. A restarted node may keep it: leases belong to generations, never to names.
 	Node string
-	// Info is asked before every heartbeat; ID, Boot and Beat are filled in by the lease. nil tells nothing more.
+	// Info is asked before every heartbeat; ID, Boot and Beat are filled in by the lease, and Started, where it is zero, with the time of
+	// NewLease. nil tells nothing more.
 	Info func() NodeInfo
 	// Members lists the presence entries that this node holds. It is asked once a minute and whenever the lease was lost, and Redis is
 	// made to agree: so an entry must be listed from before Enter is called until before Leave is called. nil lists none.
@@ -73,6 +74,8 @@ type Lease struct {
 	bus    *Bus
 	o      LeaseOptions
 	counts *Counts
+	// started stands in for NodeInfo.Started.
+	started time.Time
 
 	// auditNow and reapNow wake the goroutine that audits and reaps; one pending wake-up is enough.
 	auditNow, reapNow chan struct{}
@@ -127,7 +130,7 @@ func (b *Bus) NewLease(o LeaseOptions) *Lease {
 	}
 	calling, endCalls := context.WithCancel(context.Background())
 	return &Lease{
-		bus: b, o: o, counts: newCounts(o.TTL), calling: calling, endCalls: endCalls,
+		bus: b, o: o, started: b.now().UTC(), counts: newCounts(o.TTL), calling: calling, endCalls: endCalls,
 		auditNow: make(chan struct{}, 1), reapNow: make(chan struct{}, 1),
 		current: generation{process: randomHex(8)}, next: 1,
 		fleet: make(map[string]peer),

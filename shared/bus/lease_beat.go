@@ -93,6 +93,9 @@ func (l *Lease) lost() {
 func (l *Lease) sendBeat(ctx context.Context, g generation, renew bool) (bool, error) {
 	info := l.o.Info()
 	info.ID, info.Boot, info.Beat = l.o.Node, g.String(), l.bus.now().UTC()
+	if info.Started.IsZero() {
+		info.Started = l.started
+	}
 	value, err := json.Marshal(leaseValue{NodeInfo: info, Counted: l.counts.sequence(g)})
 	if err != nil {
 		return false, err

@@ -556,6 +556,10 @@ func testNodes(t *testing.T, o Options) {
 	if nodes[0].ID != "first" || nodes[0].Boot != first.Boot() || nodes[1].Boot != second.Boot() {
 		t.Errorf("nodes %+v", nodes)
 	}
+	third := startNode(t, b, "third", func(o *LeaseOptions) { o.Info = nil })
+	if nodes, err := b.Nodes(t.Context()); err != nil || len(nodes) != 3 || nodes[2].ID != "third" || time.Since(nodes[2].Started) > testTimeout {
+		t.Errorf("with %s, which doesn't say when it started: %+v, %v", third.Boot(), nodes, err)
+	}
 	if n := nodes[0]; n.Version != "v1" || n.State != "ready" || time.Since(n.Beat) > testTimeout {
 		t.Errorf("node %+v", n)
 	}
