@@ -270,11 +270,18 @@ func suiteFullInbox(t *testing.T, b *Bus) {
 	if _, interrupted := r.counts("chat:full"); interrupted == 0 {
 		t.Error("messages were dropped and the channel was not interrupted")
 	}
-	mustPublish(t, b, Publication{Channel: "chat:full", Data: []byte("end")})
-	r.hears(t, "chat:full", "end")
-	if n := len(r.messages("chat:full")); n > 40 {
-		t.Errorf("heard %d of 51 with an inbox of 10", n)
+	heard := len(r.messages("chat:full"))
+	if heard > 40 {
+		t.Errorf("heard %d of 50 with an inbox of 10", heard)
 	}
+	// What is still on its way may fill the inbox again; then it is told again.
+	eventually(t, func() error {
+		mustPublish(t, b, Publication{Channel: "chat:full", Data: []byte("end")})
+		if ms := r.messages("chat:full"); string(ms[len(ms)-1].Publication.Data) != "end" {
+			return errors.New("nothing is heard after the overflow")
+		}
+		return nil
+	})
 	r.check(t)
 }
 
