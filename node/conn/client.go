@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -50,7 +49,7 @@ type client struct {
 	cancel  context.CancelFunc
 	budget  bucket // the reader's
 	stale   *time.Timer
-	deflate bool    // the client takes compressed frames
+	format  hub.Format
 	counted *string // Service.mu's: the user whose connection it counts as
 
 	pinged atomic.Int64 // Unix nanoseconds of a ping that has not been answered; 0 when none is out
@@ -101,10 +100,13 @@ func (s *Service) newClient(ws *websocket.Conn, sock *socket, r *http.Request) (
 		subscribes: newBucket(limit.SubscribesPerSecond, limit.SubscribesBurst), budget: newBucket(limit.CommandsPerSecond, limit.CommandsBurst)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.room = sync.NewCond(&c.mu)
+	if s.o.Compression && offersDeflate(r) {
+		c.format = formatJSONDeflate
+	}
 	if err := sock.SetWriteBuffer(sendBuffer); err != nil {
 		return nil, err
 	}
-	out, err := s.hub.NewConn(sock.TCPConn, formatJSON, c)
+	out, err := s.hub.NewConn(sock.TCPConn, c.format, c)
 	if err != nil {
 		return nil, err
 	}
@@ -141,12 +143,14 @@ func (c *client) read() {
 			c.s.log.Debug("connection ended", "client", c.id, "error", err)
 			break
 		}
-		data, err := io.ReadAll(r)
+		data, err := io.ReadAll(io.LimitReader(r, limit.MessageBytes+1))
 		if err != nil {
-			if errors.Is(err, websocket.ErrReadLimit) {
-				c.s.log.Info("message too large", "client", c.id, "limit", limit.MessageBytes)
-			}
+			c.s.log.Debug("message not read", "client", c.id, "error", err)
 			break
+		}
+		if len(data) > limit.MessageBytes { // it was within the limit while it was compressed
+			c.close(byeTooLarge)
+			continue
 		}
 		if kind != websocket.TextMessage {
 			c.close(byeBadRequest)
@@ -189,6 +193,13 @@ func (c *client) accept(data []byte) {
 }
 
 var newline = []byte{'\n'}
+
+// more reports whether a frame is waiting.
+func (c *client) more() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.inbox) > 0
+}
 
 // next takes a frame out of the inbox. When there is none, and the subscribes that are under way have ended too, the working
 // goroutine ends.
@@ -277,14 +288,14 @@ func (c *client) Lost(lost *hub.Subscription) {
 	}
 	delete(c.subs, name)
 	c.mu.Unlock()
-	c.drop(name, sub, func() []byte { return unsubscribeFrame(name, unsubInsufficient, "insufficient state") })
+	c.drop(name, sub, func() []byte { return c.unsubscribeFrame(name, unsubInsufficient, "insufficient state") })
 }
 
 // Slow implements hub.Owner.
 func (c *client) Slow() { c.close(byeSlow) }
 
-func unsubscribeFrame(name string, code uint32, reason string) []byte {
-	return pushFrame(&protocol.Push{Channel: name, Unsubscribe: &protocol.Unsubscribe{Code: code, Reason: reason}})
+func (c *client) unsubscribeFrame(name string, code uint32, reason string) []byte {
+	return pushFrame(c.format, &protocol.Push{Channel: name, Unsubscribe: &protocol.Unsubscribe{Code: code, Reason: reason}})
 }
 
 func (c *client) ping(now time.Time) {

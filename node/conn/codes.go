@@ -59,6 +59,7 @@ var (
 	byeStale             = disconnect{3502, "stale"}
 	byeForceNoReconnect  = disconnect{3503, "force disconnect"}
 	byeNotAvailable      = disconnect{3508, "not available"}
+	byeTooLarge          = disconnect{1009, "message too large"}
 	byeNotUTF8           = disconnect{1007, "text is not UTF-8"}
 	byeUserLimit         = disconnect{4001, "too many connections of this user"} // ours; reconnects, because some of them may be dead
 )

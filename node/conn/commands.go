@@ -22,14 +22,55 @@ import (
 // one after the other would add up their round trips.
 const atOnce = 64
 
+// replyBatch is about how many bytes of data the replies of one frame may carry.
+const replyBatch = 16 << 10
+
+// replies collects what goes back in one frame while there are more commands to run. The working goroutine owns it.
+type replies struct {
+	c    *client
+	held []*protocol.Reply
+	size int
+}
+
+func (r *replies) add(reply *protocol.Reply) {
+	if reply == nil {
+		return
+	}
+	r.held = append(r.held, reply)
+	r.size += reply.SizeCF()
+	if r.size >= replyBatch {
+		r.send()
+	}
+}
+
+func (r *replies) send() {
+	if len(r.held) == 0 {
+		return
+	}
+	r.c.out.Send(textFrame(r.c.format, func(b []byte) []byte {
+		for i, reply := range r.held {
+			if i > 0 {
+				b = append(b, '\n')
+			}
+			b = reply.AppendJSON(b)
+		}
+		return b
+	}))
+	r.held, r.size = nil, 0
+}
+
 // work runs the client's commands in order, off the reader's stack, until the inbox is empty. Subscribes that follow one another run
-// together; whatever comes next waits for them.
+// together; whatever comes next waits for them. Replies wait for one another only as long as there is more to do.
 func (c *client) work() {
 	var running sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
+	back := replies{c: c}
 	defer running.Wait()
 	defer c.recovered()
 	for {
+		if !c.more() {
+			back.send()
+		}
 		f, ok := c.next(&running)
 		if !ok {
 			return
@@ -39,6 +80,7 @@ func (c *client) work() {
 			cmd, err := decoder.Decode()
 			if err != nil && !errors.Is(err, io.EOF) {
 				c.s.log.Info("frame not understood", "client", c.id, "error", err)
+				back.send()
 				c.close(byeBadRequest)
 				return
 			}
@@ -49,11 +91,13 @@ func (c *client) work() {
 					running.Go(func() {
 						defer func() { <-slots }()
 						defer c.recovered()
-						c.run(cmd, deadline)
+						alone := replies{c: c}
+						alone.add(c.run(cmd, deadline))
+						alone.send()
 					})
 				} else {
 					running.Wait()
-					c.run(cmd, deadline)
+					back.add(c.run(cmd, deadline))
 				}
 			}
 			if err != nil {
@@ -77,8 +121,8 @@ func (c *client) is(s state) bool {
 	return c.state == s
 }
 
-// run runs one command and sends its reply, unless the command has done so.
-func (c *client) run(cmd *protocol.Command, deadline time.Time) {
+// run runs one command and answers its reply, or nil when the command has sent it or none is due.
+func (c *client) run(cmd *protocol.Command, deadline time.Time) *protocol.Reply {
 	ctx, cancel := context.WithDeadline(c.ctx, deadline)
 	defer cancel()
 	r, method, err := c.dispatch(ctx, cmd)
@@ -88,29 +132,25 @@ func (c *client) run(cmd *protocol.Command, deadline time.Time) {
 	case err == nil:
 		if r != nil {
 			r.Id = cmd.Id
-			c.out.Send(replyFrame(r))
 		}
+		return r
 	case errors.As(err, &bye):
 		c.close(bye)
+		return nil
 	case errors.As(err, &no):
-		c.refuse(cmd.Id, method, no)
+	case c.ctx.Err() != nil:
+		return nil // the client has gone
 	default:
-		if c.ctx.Err() != nil {
-			return // the client has gone
-		}
 		level := slog.LevelWarn
 		if errors.Is(err, bus.ErrUnavailable) {
 			level = slog.LevelDebug // the bus says so itself, once
 		}
 		c.s.log.Log(ctx, level, "command failed", "client", c.id, "method", method, "error", err)
-		c.refuse(cmd.Id, method, errInternal)
+		no = errInternal
 	}
-}
-
-func (c *client) refuse(id uint32, method string, no refusal) {
 	c.s.meter.errors.WithLabelValues(method, strconv.Itoa(int(no.code))).Inc()
 	c.s.log.Debug("command refused", "client", c.id, "method", method, "code", no.code)
-	c.out.Send(replyFrame(no.reply(id)))
+	return no.reply(cmd.Id)
 }
 
 // dispatch answers a reply, or nil when it has been sent or none is due.
@@ -195,7 +235,7 @@ func (c *client) connect(ctx context.Context, id uint32, req *protocol.ConnectRe
 		return nil, method, byeInvalidToken // revoked while we were at it: who was not connected yet was passed over
 	}
 	c.s.log.Debug("connected", "client", c.id, "user", claims.User, "remote", c.remote, "sdk", req.Name)
-	c.out.Uncork(replyFrame(&protocol.Reply{Id: id, Connect: res}))
+	c.out.Uncork(replyFrame(c.format, &protocol.Reply{Id: id, Connect: res}))
 	return nil, method, nil
 }
 

@@ -178,8 +178,11 @@ func contains(got, want any) bool {
 		return fmt.Sprint(got) == fmt.Sprint(want)
 	}
 	g, ok := got.(map[string]any)
+	if !ok {
+		return false // it must be there, however empty
+	}
 	for k := range w {
-		if !ok || !contains(g[k], w[k]) {
+		if !contains(g[k], w[k]) {
 			return false
 		}
 	}
@@ -357,17 +360,27 @@ func TestALargestFrameIsTaken(t *testing.T) {
 func TestChannelsPerClient(t *testing.T) {
 	n := startNode(t, startRedis(t).Addr(), "n1", nil)
 	r := n.connect(t, token.Claims{User: "ann"})
-	var all []string
+	waiting := map[int]bool{}
 	for i := range limit.ChannelsPerClient {
-		all = append(all, fmt.Sprintf(`{"id":%d,"subscribe":{"channel":"system:%d"}}`, i+2, i))
+		waiting[i+2] = true
 	}
-	r.send(strings.Join(all, "\n"))
-	seen := map[float64]bool{}
-	for range limit.ChannelsPerClient {
-		seen[r.want(`{"subscribe":{}}`)["id"].(float64)] = true
-	}
-	if len(seen) != limit.ChannelsPerClient {
-		t.Errorf("%d different replies", len(seen))
+	for tries := 0; len(waiting) > 0; tries++ { // a slow machine gets some temporary errors, as SDKs do, and repeats
+		if tries == 5 {
+			t.Fatalf("%d subscribes have not succeeded", len(waiting))
+		}
+		var all []string
+		for id := range waiting {
+			all = append(all, fmt.Sprintf(`{"id":%d,"subscribe":{"channel":"system:%d"}}`, id, id))
+		}
+		r.send(strings.Join(all, "\n"))
+		for range all {
+			reply := r.want(`{}`)
+			if reply["subscribe"] != nil {
+				delete(waiting, int(reply["id"].(float64)))
+			} else if !contains(reply["error"], map[string]any{"code": 100}) {
+				t.Fatalf("answered %v", reply)
+			}
+		}
 	}
 	r.send(`{"id":9999,"subscribe":{"channel":"system:one-more"}}`)
 	r.want(`{"id":9999,"error":{"code":106}}`)

@@ -45,6 +45,8 @@ type Options struct {
 	PingInterval, PongTimeout, HandshakeTimeout, AnnounceWindow time.Duration
 	// ConnectionsPerUser and ConnectionsPerIP are fleet-wide.
 	ConnectionsPerUser, ConnectionsPerIP int
+	// Compression offers permessage-deflate: less traffic for more CPU and memory.
+	Compression bool
 	// ShedAge is how old a connection must be to be moved to another node.
 	ShedAge time.Duration
 	// DrainOrdered is called when an operator asks for this node to be drained; nil refuses. It must not block.
@@ -117,13 +119,14 @@ func New(o Options) (*Service, error) {
 	s.greeting = greeting
 	s.meter = newMeter(o.Metrics, s)
 	s.hub = hub.New(hub.Options{Encoder: encoder{}, Meter: s.meter, Window: o.AnnounceWindow})
-	s.feed = feed.New(feed.Options{Source: o.Bus, Sink: s.hub, Log: o.Log, JoinLeave: func(name string) bool {
+	announced := func(name string) bool {
 		ns, err := o.Table.Lookup(name)
 		return err == nil && ns.JoinLeave
-	}})
+	}
+	s.feed = feed.New(feed.Options{Source: o.Bus, Sink: s.hub, Log: o.Log, JoinLeave: announced})
 	s.sub = o.Bus.NewSubscriber(s.feed)
 	s.feed.Attach(s.sub)
-	s.lease = o.Bus.NewLease(bus.LeaseOptions{Node: o.NodeID, Info: s.nodeInfo, Members: s.members})
+	s.lease = o.Bus.NewLease(bus.LeaseOptions{Node: o.NodeID, Info: s.nodeInfo, Members: s.members, Announces: announced})
 	s.control = o.Bus.NewControl(s.lease, bus.ControlOptions{Answer: s.answer, Revoked: s.revoked})
 	s.leaving.wake = make(chan struct{}, 1)
 	return s, nil

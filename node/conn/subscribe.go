@@ -45,7 +45,9 @@ func (c *client) subscribe(ctx context.Context, id uint32, req *protocol.Subscri
 			rejected = true
 			return nil
 		}
-		return func() []byte { return replyFrame(&protocol.Reply{Id: id, Subscribe: c.subscribeResult(req, sub, j)}) }
+		return func() []byte {
+			return replyFrame(c.format, &protocol.Reply{Id: id, Subscribe: c.subscribeResult(req, sub, j)})
+		}
 	})
 	if err == nil && rejected {
 		c.mu.Lock()
@@ -177,7 +179,7 @@ func (c *client) serverSubscriptions(ctx context.Context, names []string, asked 
 // unsubscribe is never refused.
 func (c *client) unsubscribe(id uint32, req *protocol.UnsubscribeRequest) error {
 	reply := func() []byte {
-		return replyFrame(&protocol.Reply{Id: id, Unsubscribe: &protocol.UnsubscribeResult{}})
+		return replyFrame(c.format, &protocol.Reply{Id: id, Unsubscribe: &protocol.UnsubscribeResult{}})
 	}
 	c.mu.Lock()
 	sub := c.subs[req.Channel]
@@ -240,7 +242,7 @@ func (c *client) expireSubscriptions(now time.Time) {
 	}
 	c.mu.Unlock()
 	for name, sub := range expired {
-		c.drop(name, sub, func() []byte { return unsubscribeFrame(name, unsubExpired, "subscription expired") })
+		c.drop(name, sub, func() []byte { return c.unsubscribeFrame(name, unsubExpired, "subscription expired") })
 	}
 }
 

@@ -46,6 +46,8 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		WriteBufferPool: &writeBuffers,
 		Subprotocols:    []string{"centrifuge-json"},
 		CheckOrigin:     s.allowedOrigin,
+		// gorilla then agrees to permessage-deflate without context takeover, and inflates what the client sends.
+		EnableCompression: s.o.Compression,
 	}
 	ws, err := up.Upgrade(hijacker{w, sock}, r, w.Header())
 	if err != nil {
@@ -68,6 +70,19 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	s.meter.total.Inc()
 	// The HTTP server's goroutine and buffers end with this function; the reader has a stack of its own, and a small one.
 	go c.read()
+}
+
+// offersDeflate finds what gorilla agrees to when compression is enabled.
+func offersDeflate(r *http.Request) bool {
+	for _, v := range r.Header.Values("Sec-Websocket-Extensions") {
+		for offer := range strings.SplitSeq(v, ",") {
+			name, _, _ := strings.Cut(offer, ";")
+			if strings.TrimSpace(name) == "permessage-deflate" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // allowedOrigin compares the Origin header with the allowed ones, or with the request's own host when there are none. Without the header the

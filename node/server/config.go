@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"tideline/shared/bus"
+	"tideline/shared/channel"
 	"tideline/shared/limit"
 	"tideline/shared/token"
 )
@@ -41,7 +42,9 @@ type Config struct {
 	Scheme          string // of the address that browsers use: http or https
 	DrainGrace      time.Duration
 	DrainWindow     time.Duration
-	MetadataURL     string // of the EC2 instance metadata service; empty is not asked
+	MetadataURL     string         // of the EC2 instance metadata service; empty is not asked
+	Channels        *channel.Table // nil: the shipped ones
+	Compression     bool
 	// ConnectionsPerUser and ConnectionsPerIP are over the whole fleet.
 	ConnectionsPerUser, ConnectionsPerIP int
 	ShedAge                              time.Duration
@@ -69,6 +72,8 @@ var settings = []setting{
 	{"CONNECTIONS_PER_USER", strconv.Itoa(limit.ConnectionsPerUser), "most connections of one user in the whole fleet"},
 	{"CONNECTIONS_PER_IP", strconv.Itoa(limit.ConnectionsPerIP), "most connections of one address in the whole fleet"},
 	{"SHED_AGE", limit.ShedAge.String(), "how old a connection must be to be moved from a node far above the fleet's mean; at least as long as the load balancer's affinity cookie"},
+	{"CHANNELS_FILE", "", "JSON file of the namespaces: who may subscribe and publish, history, presence (default: the shipped ones); docs/protocol.md has its form"},
+	{"COMPRESSION", "off", "on offers permessage-deflate to clients: less traffic for more CPU and memory"},
 	{"LOG_LEVEL", "info", "debug, info, warn or error"},
 	{"LOG_FORMAT", "json", "json, or text for a person"},
 }
@@ -95,6 +100,8 @@ func ParseConfig(getenv func(string) string) (Config, error) {
 		DrainGrace:     p.duration("DRAIN_GRACE", maxDrain),
 		DrainWindow:    p.duration("DRAIN_WINDOW", maxDrain),
 		MetadataURL:    p.url("METADATA_URL"),
+		Channels:       p.channels("CHANNELS_FILE"),
+		Compression:    p.oneOf("COMPRESSION", "off", "on") == "on",
 		ShedAge:        p.duration("SHED_AGE", maxDrain),
 
 		ConnectionsPerUser: p.number("CONNECTIONS_PER_USER", 1, maxConnections),
@@ -200,6 +207,14 @@ func (p *parser) url(name string) string {
 		p.wrong(name, "%q is not an address such as http://169.254.169.254", v)
 	}
 	return v
+}
+
+func (p *parser) channels(name string) *channel.Table {
+	t, err := channel.Load(p.get(name))
+	if err != nil {
+		p.wrong(name, "%w", err)
+	}
+	return t
 }
 
 // redis lets the bus judge the URL: opening one doesn't connect, and its errors hold no password.

@@ -32,6 +32,10 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 	if err != nil {
 		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
+	table := c.Channels
+	if table == nil {
+		table = channel.Shipped()
+	}
 	registry := prometheus.NewRegistry()
 	orders := make(chan string, 1)
 	order := func(reason string) {
@@ -42,9 +46,9 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 	}
 	sockets, err := conn.New(conn.Options{
 		NodeID: c.NodeID, Version: Version(), Zone: c.Zone,
-		Bus: b, Table: channel.Shipped(), Verifier: verifier,
+		Bus: b, Table: table, Verifier: verifier,
 		AllowedOrigins: c.AllowedOrigins, TrustedHops: c.TrustedHops,
-		ConnectionsPerUser: c.ConnectionsPerUser, ConnectionsPerIP: c.ConnectionsPerIP, ShedAge: c.ShedAge,
+		ConnectionsPerUser: c.ConnectionsPerUser, ConnectionsPerIP: c.ConnectionsPerIP, ShedAge: c.ShedAge, Compression: c.Compression,
 		DrainOrdered: func() { order("an operator") },
 		Metrics:      prometheus.WrapRegistererWith(prometheus.Labels{"instance": c.NodeID}, registry), Log: log,
 	})
