@@ -132,7 +132,7 @@ func TestBadFramesGetTheirCodesAndHurtNobodyElse(t *testing.T) {
 		{"half a frame", `{"id":1,"connect":{`, "close 3501"},
 		{"an array", `[1,2,3]`, "close 3501"},
 		{"deeply nested", deep, "close 3501"},
-		{"invalid UTF-8", "{\"id\":1,\"connect\":{\"token\":\"\xff\xfe\"}}", "close 3501"},
+		{"invalid UTF-8", "{\"id\":1,\"connect\":{\"token\":\"\xff\xfe\"}}", "close 1007"},
 		{"a command before connect", sub(lobby), "close 3501"},
 		{"a command without an id", good + `{"subscribe":{"channel":"chat:lobby"}}`, "close 3501"},
 		{"an unknown command", good + `{"id":2,"explode":{}}`, "close 3501"},

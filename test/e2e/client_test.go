@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os/exec"
 	"regexp"
@@ -127,17 +126,6 @@ func (c *client) mustDo(result any, op string, a args) {
 	if err := c.do(result, op, a); err != nil {
 		c.t.Fatalf("%s: %s %v: %v\n%s", c.Name, op, a, err, c.Tail())
 	}
-}
-
-// code answers the error code of a command that has to fail.
-func (c *client) code(op string, a args) int {
-	c.t.Helper()
-	e := (*clientError)(nil)
-	if err := c.do(nil, op, a); !errors.As(err, &e) {
-		c.t.Errorf("%s %v was accepted", op, a)
-		return 0
-	}
-	return e.Code
 }
 
 func (c *client) parse(line string) event {

@@ -2,4 +2,5 @@
 
 package fleet
 
-const raceEnabled = true
+// Race reports whether the test, and so what it builds, has the race detector: everything is several times slower.
+const Race = true
