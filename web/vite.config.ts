@@ -9,8 +9,8 @@ const proxied = (ws: boolean) => ({ target: target ?? "", changeOrigin: false, w
 
 /** The page uses the package's sources, so there is one implementation and no build step between them. */
 export const alias = {
-  "@tideline/react/query": fileURLToPath(new URL("react/src/query.ts", import.meta.url)),
-  "@tideline/react": fileURLToPath(new URL("react/src/index.ts", import.meta.url)),
+  "@tideline/react/query": fileURLToPath(new URL("hooks/src/query.ts", import.meta.url)),
+  "@tideline/react": fileURLToPath(new URL("hooks/src/index.ts", import.meta.url)),
 };
 
 export default defineConfig({

@@ -4,7 +4,7 @@ import { alias } from "./vite.config.ts";
 export default defineConfig({
   resolve: { alias },
   test: {
-    include: ["test/**/*.test.{ts,tsx}", "react/test/**/*.test.{ts,tsx}"],
+    include: ["test/**/*.test.{ts,tsx}", "hooks/test/**/*.test.{ts,tsx}"],
     environment: "happy-dom",
     testTimeout: 20_000,
     hookTimeout: 120_000,

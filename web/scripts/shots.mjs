@@ -53,8 +53,8 @@ async function start(width, colorScheme) {
   const height = width > 800 ? 900 : 844;
   const context = await browser.newContext({ viewport: { width, height }, colorScheme });
   const page = await open(context, `${width}-${colorScheme}`);
-  const shot = async (name) => {
-    await page.waitForTimeout(350);
+  const shot = async (name, settle = 350) => {
+    await page.waitForTimeout(settle);
     await page.screenshot({ path: `${folder}/${name}-${width}-${colorScheme}.png` });
     const found = await page.evaluate(
       `${axe}; axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.map(v => v.id + ": " + v.nodes.map(n => n.target.join(" ") + " " + (n.any[0]?.message ?? "")).join(" | ")))`,
@@ -88,7 +88,8 @@ async function states(width, colorScheme) {
     await held;
     await route.continue();
   });
-  await page.click("text=Try now");
+  // It tries again by itself, so the button may be gone before it is pressed.
+  await page.click("text=Try now", { timeout: 2000 }).catch(() => {});
   await page.waitForSelector(".skeleton");
   await shot("b-first-load");
   release();
@@ -104,7 +105,7 @@ async function states(width, colorScheme) {
   };
   await page.setInputFiles('[data-testid="import-file"]', file);
   await page.waitForSelector('[data-testid="task"][data-state="running"]');
-  await shot("c-import");
+  await shot("c-import", 0);
   await page.waitForSelector('[data-testid="task"][data-state="completed"]', { timeout: 60_000 });
   await page.waitForSelector('[data-testid="todo-item"]');
   await page.click("text=Which?");

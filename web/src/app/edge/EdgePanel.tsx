@@ -187,9 +187,7 @@ export function describe(note: Note): string {
       if (!note.again) return `Connected to ${note.node}`;
       return note.previous === note.node ? `Back on ${note.node}` : `Now on ${note.node}`;
     case "close":
-      return note.deliberate
-        ? "Dropped on purpose"
-        : `Connection lost (${note.code}: ${note.reason || "no reason"})`;
+      return note.deliberate ? "Dropped on purpose" : describeClose(note.code, note.reason);
     case "replayed":
       return note.count === 0
         ? "Recovered: nothing was missed"
@@ -197,6 +195,12 @@ export function describe(note: Note): string {
     case "resync":
       return `Resynced ${note.channels} ${note.channels === 1 ? "channel" : "channels"}: read again from the server`;
   }
+}
+
+/** Codes below 3000 are the client's own word for what it saw; the others are the node's. */
+function describeClose(code: number, reason: string): string {
+  if (code < 3000) return `Connection lost: ${reason || "no reason known"}`;
+  return `Closed by the node (${code}: ${reason || "no reason given"})`;
 }
 
 function toneOf(note: Note): string {
