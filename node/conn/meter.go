@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"tideline/shared/bus"
 	"tideline/shared/channel"
 	"tideline/shared/metric"
 )
@@ -82,6 +83,15 @@ func newMeter(reg prometheus.Registerer, s *Service) *meter {
 	counter(metric.HistoryReads, "History reads from Redis for recoveries and repairs.", nil, func() uint64 { return s.feed.Stats().HistoryReads })
 	counter(metric.PositionReads, "Position reads from Redis.", nil, func() uint64 { return s.feed.Stats().PositionReads })
 	counter(metric.Resubscribes, "Subscriber connections that were rebuilt.", nil, func() uint64 { return s.sub.Health().Rebuilt })
+	stats := func(of func(bus.Stats) uint64) func() uint64 {
+		return func() uint64 { return of(s.o.Bus.Stats()) }
+	}
+	const dropped = "Messages from Redis that were dropped; what they carried is read from the stream, or its loss is announced."
+	counter(metric.Dropped, dropped, prometheus.Labels{"reason": "inbox_full"}, stats(func(b bus.Stats) uint64 { return b.Overflowed }))
+	counter(metric.Dropped, dropped, prometheus.Labels{"reason": "unreadable"}, stats(func(b bus.Stats) uint64 { return b.Unreadable }))
+	counter(metric.Rotations, "Subscriber connections that were replaced for their age.", nil, stats(func(b bus.Stats) uint64 { return b.Rotated }))
+	counter(metric.ProbesLost, "Liveness probes of the subscription that did not come back in time.", nil, stats(func(b bus.Stats) uint64 { return b.ProbesLost }))
+	counter(metric.Retries, "Commands to Redis that were tried again.", nil, stats(func(b bus.Stats) uint64 { return b.Retries }))
 	return m
 }
 

@@ -18,11 +18,14 @@ const (
 	Subscriptions    = "websocket_subscriptions_active"    // gauge
 	Channels         = "bus_channels_active"               // gauge: channels followed
 	Publications     = "bus_publications_total"            // counter: result (published, duplicate, superseded, error)
-	Dropped          = "bus_publications_dropped_total"    // counter: reason
+	Dropped          = "bus_publications_dropped_total"    // counter: reason (inbox_full, unreadable); each is read from the stream or announced
 	GapsRepaired     = "bus_gaps_repaired_total"           // counter
 	GapsAnnounced    = "bus_gaps_announced_total"          // counter
 	Recoveries       = "bus_recoveries_total"              // counter: result (ring, redis, failed)
 	Resubscribes     = "bus_resubscribes_total"            // counter: subscriber connections rebuilt
+	Rotations        = "bus_rotations_total"               // counter: subscriber connections replaced for their age
+	ProbesLost       = "bus_probes_lost_total"             // counter: liveness probes that did not come back in time
+	Retries          = "bus_retries_total"                 // counter: commands to Redis that were tried again
 	HistoryReads     = "bus_history_reads_total"           // counter: reads of history from Redis
 	PositionReads    = "bus_position_reads_total"          // counter
 	ProbeAge         = "bus_probe_age_seconds"             // gauge: age of the last probe that came back
