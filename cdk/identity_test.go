@@ -92,7 +92,7 @@ func TestOnlySessionReadsPrivateKeysAndOnlyKeysWritesThem(t *testing.T) {
 			for _, p := range partitions {
 				switch {
 				case p == "public":
-				case p == "private" && strings.HasPrefix(holder, "EdgeSessionRole"):
+				case (p == "private#access" || p == "private#session") && strings.HasPrefix(holder, "EdgeSessionRole"):
 				case p == "all" && strings.HasPrefix(holder, "EdgeKeysRole"):
 				default:
 					t.Errorf("%s reads the partition %q", holder, p)

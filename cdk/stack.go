@@ -51,7 +51,8 @@ func edgeProps(s settings.Settings, builds edge.Builds) edge.Props {
 		Cache:   edge.Cache{Kind: s.Cache, Engine: s.Engine, NodeType: s.CacheNodeType, Shards: s.CacheShards, URL: s.RedisURL},
 		Nodes: edge.Nodes{InstanceType: s.NodeInstanceType, X86: s.NodeArch == settings.AMD64, Min: s.MinNodes, Max: s.MaxNodes,
 			ConnectionsPerNode: s.ConnectionsPerNode, IgnoreAlarms: !s.RefreshAlarms},
-		Auth: edge.Auth{Issuer: s.OIDCIssuer, Audience: s.OIDCAudience, RoleClaim: s.RoleClaim, Cognito: s.Cognito},
+		Auth: edge.Auth{Issuer: s.OIDCIssuer, Audience: s.OIDCAudience, Name: s.OIDCName, RoleClaim: s.RoleClaim, Operator: s.OperatorRole,
+			Cognito: s.Cognito},
 	}
 }
 

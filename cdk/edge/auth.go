@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -15,24 +17,43 @@ type Auth struct {
 	Issuer    string
 	Audience  string
 	RoleClaim string
+	// Name begins the names of the issuer's users here, "name:sub". It can't change later.
+	Name string
+	// Operator is the role that makes an operator.
+	Operator string
 	// Cognito makes a user pool and uses it as the issuer.
 	Cognito bool
 }
 
-// issuer is where signed-in users come from; nil means guests.
-type issuer struct{ url, audience, roleClaim *string }
+// issuer is one entry of OIDC_ISSUERS, as shared/token reads it.
+type issuer struct {
+	Name       string `json:"name"`
+	Issuer     string `json:"issuer"`
+	Audience   string `json:"audience"`
+	RolesClaim string `json:"rolesClaim"`
+	Operator   string `json:"operator"`
+}
 
-func (e *Edge) declareIssuer() *issuer {
+// declareIssuer answers the setting OIDC_ISSUERS; nil means guests.
+func (e *Edge) declareIssuer() *string {
 	a := e.props.Auth
+	from := issuer{cmp.Or(a.Name, "oidc"), a.Issuer, a.Audience, cmp.Or(a.RoleClaim, "roles"), cmp.Or(a.Operator, operatorGroup)}
 	switch {
 	case a.Cognito:
 		url, audience := e.userPool()
-		return &issuer{url, audience, str("cognito:groups")}
-	case a.Issuer != "":
-		return &issuer{str(a.Issuer), str(a.Audience), str(a.RoleClaim)}
+		from = issuer{"cognito", *url, *audience, "cognito:groups", operatorGroup}
+	case a.Issuer == "":
+		return nil
 	}
-	return nil
+	list, err := json.Marshal([]issuer{from})
+	if err != nil {
+		panic(err) // of strings: unreachable
+	}
+	return str(string(list))
 }
+
+// operatorGroup is the group of the user pool whose members are operators, and the default role of other issuers.
+const operatorGroup = "operator"
 
 // userPool makes a Cognito pool with its hosted login page, and answers the issuer and the audience of its tokens.
 func (e *Edge) userPool() (issuer, audience *string) {
@@ -54,6 +75,6 @@ func (e *Edge) userPool() (issuer, audience *string) {
 			Flows:  &awscognito.OAuthFlows{AuthorizationCodeGrant: yes},
 			Scopes: &[]awscognito.OAuthScope{awscognito.OAuthScope_OPENID(), awscognito.OAuthScope_EMAIL()}}})
 	awscognito.NewCfnUserPoolGroup(e, str("Operators"), &awscognito.CfnUserPoolGroupProps{
-		UserPoolId: pool.UserPoolId(), GroupName: str("operator"), Description: str("may see logs and streams")})
+		UserPoolId: pool.UserPoolId(), GroupName: str(operatorGroup), Description: str("may see logs and streams")})
 	return pool.UserPoolProviderUrl(), client.UserPoolClientId()
 }

@@ -73,6 +73,7 @@ type Edge struct {
 	listener awselasticloadbalancingv2.ApplicationListener
 	cache    cache
 	assets   constructs.IDependable // the page's files, uploaded
+	issuers  *string                // the setting OIDC_ISSUERS; nil lets guests in
 }
 
 // NewEdge declares the edge, from the ground up: each step uses only what the steps before it made.

@@ -10,11 +10,14 @@ import (
 	"github.com/aws/jsii-runtime-go"
 )
 
-// Partition keys of the key ring's table, as shared/token writes them.
+// Partition keys of the key ring's table, as shared/token/dynamo writes them; a test holds that they are the same. (The stack doesn't
+// import it, because it would bring AWS's SDK.)
 const (
-	publicPartition  = "public"
-	privatePartition = "private"
+	publicPartition   = "public"
+	privatePartitions = "private#" // and the ring: access tokens, session cookies
 )
+
+var rings = []string{"access", "session"}
 
 // declareKeys: the table that holds signing keys, under a key of its own; the function that rotates them; the function that signs.
 func (e *Edge) declareKeys() {
@@ -23,9 +26,9 @@ func (e *Edge) declareKeys() {
 	e.KeysTable = awsdynamodb.NewTable(e, str("KeysTable"), e.Table(&awsdynamodb.TableProps{PartitionKey: Text("pk"), SortKey: Text("sk"),
 		TimeToLiveAttribute: str("ttl"), Encryption: awsdynamodb.TableEncryption_CUSTOMER_MANAGED, EncryptionKey: key}))
 	env := map[string]*string{"KEYS_TABLE": e.KeysTable.TableName()}
-	from := e.declareIssuer()
-	if from != nil {
-		env["OIDC_ISSUERS"], env["OIDC_AUDIENCE"] = from.url, from.audience
+	e.issuers = e.declareIssuer()
+	if e.issuers != nil {
+		env["OIDC_ISSUERS"] = e.issuers
 	}
 	e.Keys = e.Function("Keys", FunctionProps{Build: "keys", Environment: env,
 		Description: "rotates the signing keys and fetches the issuers' public keys"})
@@ -36,20 +39,22 @@ func (e *Edge) declareKeys() {
 		Description: str("rotation of signing keys and fetching of issuers' keys")})
 	rule.AddTarget(awseventstargets.NewLambdaFunction(e.Keys.Alias, &awseventstargets.LambdaFunctionProps{
 		RetryAttempts: num(2), MaxEventAge: span(keysEvery)}))
-	e.declareSession(from)
+	e.declareSession()
 }
 
 // declareSession: the only function that reads private keys, and the table of one-time links and signed-out sessions.
-func (e *Edge) declareSession(from *issuer) {
-	sessions := awsdynamodb.NewTable(e, str("SessionTable"), e.Table(&awsdynamodb.TableProps{PartitionKey: Text("pk"), TimeToLiveAttribute: str("ttl")}))
+func (e *Edge) declareSession() {
+	sessions := awsdynamodb.NewTable(e, str("SessionTable"), e.Table(&awsdynamodb.TableProps{PartitionKey: Text("id"), TimeToLiveAttribute: str("ttl")}))
 	env := map[string]*string{"GUESTS": str("on")}
-	if from != nil {
-		env = map[string]*string{"GUESTS": str("off"), "OIDC_ISSUER": from.url, "OIDC_AUDIENCE": from.audience, "OIDC_ROLE_CLAIM": from.roleClaim}
+	if e.issuers != nil {
+		env = map[string]*string{"GUESTS": str("off"), "OIDC_ISSUERS": e.issuers}
 	}
 	env["SESSION_TABLE"] = sessions.TableName()
 	e.Session = e.Function("Session", FunctionProps{Build: "session", VerifiesTokens: true, Environment: env,
 		Description: "signs users in and makes their tokens"})
-	e.grantKeys(e.Session.Lambda, privatePartition)
+	for _, ring := range rings {
+		e.grantKeys(e.Session.Lambda, privatePartitions+ring)
+	}
 	Allow(e.Session.Lambda, []*string{sessions.TableArn()}, "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")
 	e.Route(e.Session, 10, "/api/session", "/api/session/*")
 }

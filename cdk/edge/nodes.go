@@ -152,6 +152,9 @@ func (e *Edge) nodeEnvironment() map[string]*string {
 	}
 	maps.Copy(env, e.redisEnvironment(roleNode))
 	maps.Copy(env, e.verifierEnvironment())
+	if e.issuers != nil {
+		env["OIDC_ISSUERS"] = e.issuers
+	}
 	maps.Copy(env, e.props.Nodes.Environment)
 	return env
 }

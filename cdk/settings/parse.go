@@ -44,7 +44,9 @@ var Keys = []Key{
 	{"auth", "", "guest or oidc (default: guest; prod must choose)"},
 	{"oidcIssuer", "", "address of the OIDC issuer"},
 	{"oidcAudience", "", "audience (client id) that tokens must carry"},
-	{"roleClaim", "roles", "claim that lists roles; operator is the one that counts"},
+	{"oidcName", "oidc", "begins the names of the issuer's users; can't change later"},
+	{"roleClaim", "roles", "claim that lists roles; a path with dots for a nested one"},
+	{"operatorRole", "operator", "role that makes an operator"},
 	{"cognito", "false", "true makes a Cognito user pool with a login page and uses it as issuer"},
 	{"alarmEmail", "", "address that alarms are sent to"},
 }
@@ -73,6 +75,7 @@ var (
 	cacheNodePattern   = regexp.MustCompile(`^cache\.[a-z0-9]+\.[a-z0-9]+$`)
 	tablePattern       = regexp.MustCompile(`^[A-Za-z0-9_.-]{3,255}$`)
 	streamPattern      = regexp.MustCompile(`^arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:\d{12}:table/[A-Za-z0-9_.-]+/stream/[0-9T:.-]+$`)
+	issuerNamePattern  = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 	emailPattern       = regexp.MustCompile(`^[^@\s]+@[^@\s]+\.[^@\s]+$`)
 )
 

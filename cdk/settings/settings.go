@@ -80,6 +80,8 @@ type Settings struct {
 	Auth         string
 	OIDCIssuer   string
 	OIDCAudience string
+	OIDCName     string // begins the names of the issuer's users
+	OperatorRole string
 	RoleClaim    string
 	Cognito      bool // make a user pool and use it as issuer
 
@@ -255,18 +257,20 @@ func (p *parser) auth(s *Settings) {
 	if s.Auth == "" && !s.Prod {
 		s.Auth = AuthGuest
 	}
-	if s.Auth == "" || !slices.Contains(allowed["auth"], s.Auth) {
+	if !slices.Contains(allowed["auth"], s.Auth) {
 		p.wrong("auth", s.Auth, strings.Join(allowed["auth"], " or ")+"; profile=prod has no default")
 	}
 	s.OIDCIssuer = p.text("oidcIssuer")
 	s.OIDCAudience = p.text("oidcAudience")
-	s.RoleClaim = p.textOr("roleClaim", "roles")
+	s.OIDCName = p.matching("oidcName", issuerNamePattern, "a-z, 0-9 and '-', at most 32 characters")
+	s.OperatorRole = p.textOr("operatorRole", p.fallback("operatorRole"))
+	s.RoleClaim = p.textOr("roleClaim", p.fallback("roleClaim"))
 	s.Cognito = p.flag("cognito")
 	if s.OIDCIssuer != "" && !strings.HasPrefix(s.OIDCIssuer, "https://") {
 		p.wrong("oidcIssuer", s.OIDCIssuer, "an https:// address")
 	}
 	if s.Auth == AuthGuest {
-		for _, name := range []string{"oidcIssuer", "oidcAudience", "roleClaim", "cognito"} {
+		for _, name := range []string{"oidcIssuer", "oidcAudience", "oidcName", "roleClaim", "operatorRole", "cognito"} {
 			if p.set(name) {
 				p.wrong(name, p.text(name), "auth=oidc")
 			}
