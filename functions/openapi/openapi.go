@@ -1,21 +1,23 @@
 // Package openapi serves the OpenAPI 3.1 document of all functions, and a page to read it in.
 //
-// The document is generated from the handlers (go generate ./functions/openapi) and checked in; a test holds it to them. The page is HTML made from
-// the document, without a script of anybody's, so that it needs no exception in the content security policy.
+// The document is generated from the handlers (go generate ./functions/openapi) and checked in; a test holds it to them. The page is HTML made at the
+// same time, without a script of anybody's, so that it needs no exception in the content security policy.
 package openapi
 
 import (
 	"bytes"
 	_ "embed"
 	"net/http"
-	"sync"
 	"time"
 )
 
-//go:generate go run ./gen openapi.json
+//go:generate go run ./gen .
 
 //go:embed openapi.json
 var document []byte
+
+//go:embed docs.html
+var page []byte
 
 //go:embed docs.css
 var style []byte
@@ -30,21 +32,12 @@ const (
 // Document is the document, as checked in.
 func Document() []byte { return bytes.Clone(document) }
 
-var page = sync.OnceValues(func() ([]byte, error) { return render(document) })
-
 // Handler serves the document, the page and its style sheet, to GET and HEAD.
 func Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+DocumentPath, static("application/json", document))
 	mux.Handle("GET "+StylePath, static("text/css; charset=utf-8", style))
-	mux.HandleFunc("GET "+DocsPath, func(w http.ResponseWriter, r *http.Request) {
-		html, err := page()
-		if err != nil { // the document is checked in and a test renders it: can't happen
-			http.Error(w, "the document can't be shown", http.StatusInternalServerError)
-			return
-		}
-		static("text/html; charset=utf-8", html).ServeHTTP(w, r)
-	})
+	mux.Handle("GET "+DocsPath, static("text/html; charset=utf-8", page))
 	return mux
 }
 

@@ -21,6 +21,13 @@ func TestTheDocumentIsCurrent(t *testing.T) {
 	if !bytes.Equal(openapi.Document(), want) {
 		t.Error("functions/openapi/openapi.json is not what the handlers say: go generate ./functions/openapi")
 	}
+	page, err := document.Page(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(get(t, openapi.DocsPath).Body.Bytes(), page) {
+		t.Error("functions/openapi/docs.html is not what the document says: go generate ./functions/openapi")
+	}
 }
 
 func get(t *testing.T, path string) *httptest.ResponseRecorder {

@@ -254,3 +254,6 @@ func (st steps) judge(reasons []types.CancellationReason) (failure error, again 
 	}
 	return failure, again
 }
+
+// Client is a client for New, and for other stores in DynamoDB.
+func Client(c aws.Config) *dynamodb.Client { return dynamodb.NewFromConfig(c) }
