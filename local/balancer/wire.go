@@ -80,6 +80,8 @@ func newTransport(idle time.Duration) *http.Transport {
 		},
 		MaxIdleConnsPerHost: 64,
 		IdleConnTimeout:     idle,
+		// A client that asks before it sends a large body gets the target's answer, not ours.
+		ExpectContinueTimeout: time.Second,
 		// The real one neither compresses nor unpacks.
 		DisableCompression: true,
 	}
