@@ -37,13 +37,13 @@ func (c *clock) advance(d time.Duration) { c.mu.Lock(); defer c.mu.Unlock(); c.t
 // world is a session service on a real server, with its clock.
 type world struct {
 	*session.Service
-	t     *testing.T
+	t     testing.TB
 	clock *clock
 	keys  *token.Secrets
 	url   string
 }
 
-func newWorld(t *testing.T, change func(*session.Options)) *world {
+func newWorld(t testing.TB, change func(*session.Options)) *world {
 	t.Helper()
 	db, err := bbolt.Open(filepath.Join(t.TempDir(), "db"), 0o600, &bbolt.Options{Timeout: time.Second, NoSync: true})
 	if err != nil {
