@@ -5,7 +5,7 @@ SHELL := /bin/sh
 
 page_sources := $(shell find web -name node_modules -prune -o -name dist -prune -o -type f -print 2>/dev/null)
 
-.PHONY: help run dev check test lint unit setup page functions bench-functions clean
+.PHONY: help run dev check test lint setup page functions bench-functions clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
