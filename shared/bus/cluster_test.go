@@ -131,10 +131,35 @@ func TestSubscribeAfterASlotMoved(t *testing.T) {
 	cluster.Migrate(slot, (cluster.Owner(slot)+1)%3).Finish()
 	r := newRecorder()
 	s := follow(t, b, r, nil)
+	started := time.Now()
 	s.Subscribe("chat:moved")
 	r.confirmedTimes(t, 1, "chat:moved")
+	if took := time.Since(started); took > 5*time.Second {
+		t.Errorf("found the slot after %v", took)
+	}
 	mustPublish(t, b, text("chat:moved", "heard"))
 	r.hears(t, "chat:moved", "heard")
+	r.check(t)
+}
+
+// Rule 11: a slot moves away under a subscription, and the server says so with an sunsubscribe that nobody asked for. No probe helps here.
+func TestSlotMovesUnderASubscription(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	b := openTest(t, Options{URL: cluster.URL()})
+	r := newRecorder()
+	s := follow(t, b, r, func(tn *tuning) { tn.probeEvery, tn.stable = time.Hour, time.Millisecond })
+	s.Subscribe("chat:leaves")
+	r.confirmedTimes(t, 1, "chat:leaves")
+	slot := cluster.Slot(b.key(keyMeta, "chat:leaves"))
+	started := time.Now()
+	cluster.Migrate(slot, (cluster.Owner(slot)+1)%3).Finish()
+	r.confirmedTimes(t, 2, "chat:leaves")
+	if took := time.Since(started); took > 5*time.Second {
+		t.Errorf("followed the slot after %v", took)
+	}
+	mustPublish(t, b, text("chat:leaves", "heard"))
+	r.hears(t, "chat:leaves", "heard")
 	r.check(t)
 }
 

@@ -47,7 +47,6 @@ return redis.call(ARGV[3], ARGV[4], ARGV[1])
 // kept from happening by a dialler that works once.
 type link struct {
 	shard   *shard
-	addr    string // cluster mode: where to connect, "" for the slot's owner as the cluster client knows it
 	in      *inbox
 	out     chan command
 	cancel  context.CancelFunc
@@ -99,10 +98,10 @@ type ack struct {
 	due       time.Time
 }
 
-func newLink(sh *shard, addr string) *link {
+func newLink(sh *shard) *link {
 	t := &sh.sub.tune
 	return &link{
-		shard: sh, addr: addr, in: newInbox(t.messages, t.bytes), out: make(chan command, 4),
+		shard: sh, in: newInbox(t.messages, t.bytes), out: make(chan command, 4),
 		probeID: probePrefix + strings.ToLower(rand.Text()[:16]), ready: make(chan struct{}), echoed: make(chan uint64, 1),
 		born: time.Now(), chans: make(map[string]*linkChannel), dirty: make(map[string]struct{}), missed: make(map[string]struct{}),
 	}
@@ -135,14 +134,11 @@ func (l *link) connect(ctx context.Context) (*redis.Client, *redis.PubSub, error
 	o := e.options()
 	dial := e.dialPrimary
 	if b.cluster != nil {
-		if l.addr == "" {
-			owner, err := b.cluster.MasterForKey(ctx, b.partitionPrefix(l.shard.partition))
-			if err != nil {
-				return nil, nil, err
-			}
-			l.addr = owner.Options().Addr
+		owner, err := b.cluster.MasterForKey(ctx, b.partitionPrefix(l.shard.partition))
+		if err != nil {
+			return nil, nil, err
 		}
-		o.Addr, o.OnConnect, dial = l.addr, nil, e.dialAddr
+		o.Addr, o.OnConnect, dial = owner.Options().Addr, nil, e.dialAddr
 	}
 	var used atomic.Bool
 	o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {

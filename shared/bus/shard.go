@@ -53,7 +53,6 @@ type shard struct {
 	rotateAt time.Time
 	flushAt  time.Time // zero: nothing is collected
 	idleAt   time.Time // zero: something is wanted
-	redirect string    // where MOVED says that the partition lives
 }
 
 // intent is the last of Subscribe and Unsubscribe. turned: both were called, so that a channel that stayed subscribed is confirmed anew.
@@ -312,8 +311,7 @@ func (sh *shard) lose(l *link, why error) {
 		b.stats.unconfirmed.Add(1)
 	}
 	if b.cluster != nil {
-		b.cluster.ReloadState(context.Background()) // returns at once
-		sh.redirect = movedTo(why)
+		b.cluster.ReloadState(context.Background()) // returns at once; the slot may have moved
 	}
 	for name, state := range sh.chans {
 		if state.via == l {
@@ -336,19 +334,6 @@ func (sh *shard) backOff(l *link, now time.Time) {
 	bound := min(reconnectFirst<<min(sh.attempt, 10), reconnectMax)
 	sh.attempt++
 	sh.dialAt = now.Add(rand.N(bound))
-}
-
-// movedTo is the address in a MOVED error, "" when there is none.
-func movedTo(err error) string {
-	if !redis.HasErrorPrefix(err, "MOVED") {
-		return ""
-	}
-	fields := strings.Fields(err.Error())
-	addr := fields[len(fields)-1]
-	if _, port, ok := strings.Cut(addr, ":"); !ok || strings.HasPrefix(addr, ":") || port == "" {
-		return ""
-	}
-	return addr
 }
 
 // replace makes next the main link and lets the old one go; its channels stay confirmed.
@@ -401,8 +386,7 @@ func (sh *shard) maintain(ctx context.Context, now time.Time) {
 
 // start makes a link and tells it what is wanted.
 func (sh *shard) start(ctx context.Context, now time.Time) *link {
-	l := newLink(sh, sh.redirect)
-	sh.redirect = ""
+	l := newLink(sh)
 	l.wantAll()
 	ctx, l.cancel = context.WithCancel(ctx)
 	sh.wg.Go(func() { l.run(ctx) })
