@@ -38,12 +38,12 @@ type client struct {
 	ctx      context.Context
 	done     chan struct{}
 
-	connects    atomic.Int64 // successful ones
-	disconnects atomic.Int64 // connections lost, by whomever
-	subErrors   atomic.Int64 // subscribes answered by a temporary error
-	connectedAt atomic.Int64 // Unix nanoseconds of the last successful connect
-	node        atomic.Pointer[string]
-	onConnect   func(time.Time) // set before the start
+	connects    atomic.Int64           // successful ones
+	disconnects atomic.Int64           // connections lost, by whomever
+	subErrors   atomic.Int64           // subscribes answered by a temporary error
+	connectedAt atomic.Int64           // Unix nanoseconds of the last successful connect
+	node, id    atomic.Pointer[string] // of the last successful connect
+	onConnect   func(time.Time)        // set before the start
 
 	mu     sync.Mutex
 	conn   *session // nil while there is none
@@ -99,13 +99,17 @@ func (c *client) start(t *testing.T) *client {
 	return c
 }
 
-// moveTo cuts the connection and keeps the client away until letGo; from then on it dials what url says.
-func (c *client) moveTo(url func() string) {
-	c.mu.Lock()
-	c.url, c.held = url, make(chan struct{})
-	c.mu.Unlock()
-	c.cut()
-	<-c.away // the connection has ended
+// moveTo cuts the clients' connections and keeps them away until letGo; from then on they dial what url says.
+func moveTo(url func() string, cs ...*client) {
+	for _, c := range cs {
+		c.mu.Lock()
+		c.url, c.held = url, make(chan struct{})
+		c.mu.Unlock()
+		c.cut()
+	}
+	for _, c := range cs {
+		<-c.away // the connection has ended, the next dial waits
+	}
 }
 
 // letGo ends moveTo.
@@ -416,6 +420,7 @@ func (s *session) reply(m wireMessage) error {
 	case p.channel == "":
 		now := time.Now()
 		c.node.Store(&m.Connect.Data.Node)
+		c.id.Store(&m.Connect.Client)
 		c.connectedAt.Store(now.UnixNano())
 		c.connects.Add(1)
 		if c.onConnect != nil {

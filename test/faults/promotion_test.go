@@ -83,7 +83,7 @@ func TestReplicaPromotedAfterItLagged(t *testing.T) {
 				pub.burst(t, c.lost)
 			}
 			s.caughtUp(t) // everybody has what is about to be lost
-			away.moveTo(at(s.nodes[1]))
+			moveTo(at(s.nodes[1]), away)
 			p.failOver(t, s, c.fresh)
 			p.primary.Kill()
 			stop := s.load(t)
@@ -123,7 +123,7 @@ func TestFailoverAndFailbackWithoutRestart(t *testing.T) {
 		pub.burst(t, 5)
 	}
 	s.caughtUp(t)
-	away.moveTo(at(s.nodes[0]))
+	moveTo(at(s.nodes[0]), away)
 	there.failOver(t, s, 2)
 
 	back := &pair{primary: there.replica, replica: there.primary, name: there.name}

@@ -110,7 +110,7 @@ func TestStreamDeletedWhileClientsAreAway(t *testing.T) {
 	s.caughtUp(t)
 	// The node forgets the channel's ring when nobody is left, so it is the client's node that has to be another one.
 	third := startNode(t, "third", r.URL())
-	away.moveTo(at(third))
+	moveTo(at(third), away)
 	s.publishers[0].burst(t, 10)
 	keys, _ := r.Do("KEYS", "tl:"+stage+":{*}:s:"+s.publishers[0].channel).([]any)
 	if len(keys) != 1 {

@@ -1,11 +1,13 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -95,6 +97,13 @@ func (p *publisher) top() (ack, bool) {
 		return ack{}, false
 	}
 	return p.acked[len(p.acked)-1], true
+}
+
+// sortAcked puts the acknowledgements in the order of their positions, for channels that several write to. They are of one epoch.
+func (p *publisher) sortAcked() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	slices.SortFunc(p.acked, func(a, b ack) int { return cmp.Compare(a.pos.Offset, b.pos.Offset) })
 }
 
 func (p *publisher) count() int {
