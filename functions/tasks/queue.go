@@ -15,10 +15,6 @@ import (
 	"tideline/shared/todo/table"
 )
 
-// ReceivesMin is the least maxReceiveCount that the queue must have: each worker that dies costs one, and the last finds that AttemptsMax is
-// reached. The rest is for times in which Redis is away.
-const ReceivesMin = AttemptsMax + 5
-
 // SQSEvent is what Lambda hands over of a queue.
 type SQSEvent struct {
 	Records []SQSRecord `json:"Records"`

@@ -10,6 +10,7 @@ import (
 
 	"tideline/functions/api"
 	"tideline/shared/channel"
+	"tideline/shared/limit"
 	"tideline/shared/metric"
 	"tideline/shared/todo"
 )
@@ -18,9 +19,9 @@ import (
 const (
 	// LeaseTTL is how long a worker that is not heard of keeps a task. Every step renews it; a step takes far less. It is
 	// shorter than the queue's visibility timeout, so that a message that comes again finds the lease of a dead worker expired.
-	LeaseTTL = 60 * time.Second
+	LeaseTTL = limit.WorkLease
 	// AttemptsMax is how many workers in a row may take a task without getting a step further.
-	AttemptsMax = 5
+	AttemptsMax = limit.WorkAttempts
 	// ProgressEvery is the least time between two publications of one task's progress.
 	ProgressEvery = 250 * time.Millisecond
 	// RowErrors is how many bad rows a task lists.

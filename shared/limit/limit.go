@@ -140,6 +140,23 @@ const (
 	BodyBytes = 1 << 20
 )
 
+// Background work: a message comes again until its task has ended and that was announced. WorkLease < WorkerTimeout*6, which is how long a
+// message stays hidden; WorkAttempts < WorkReceives.
+const (
+	// WorkerTimeout is the worker's own; a task that takes longer is given back and continued.
+	WorkerTimeout = 2 * time.Minute
+	// WorkLease is how long a worker that is not heard of keeps a task.
+	WorkLease = 60 * time.Second
+	// WorkAttempts is how many workers in a row may take a task without getting a step further before it fails.
+	WorkAttempts = 5
+	// WorkReceives is how often a message is delivered before it goes to the dead-letter queue: once for each attempt, once to find out that
+	// there were too many, and the rest for times in which Redis is away.
+	WorkReceives = 12
+	// TaskTTL is how long a task is kept after its last change, FileTTL what it reads and makes. TaskTTL < FileTTL.
+	TaskTTL = 7 * 24 * time.Hour
+	FileTTL = 8 * 24 * time.Hour
+)
+
 // Tokens and links.
 const (
 	TokenTTL    = time.Hour

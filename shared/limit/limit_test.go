@@ -32,6 +32,11 @@ func TestInequalities(t *testing.T) {
 	less("a health check is answered before the next", HealthTimeout, HealthInterval)
 	less("CloudFront closes idle connections before the balancer does", FrontKeepAlive, IdleTimeout)
 	less("pings keep CloudFront's read timeout away", PingInterval+PongTimeout, FrontReadTimeout)
+	less("a dead worker's lease ends before its message comes again", WorkLease, 6*WorkerTimeout)
+	less("a task's files outlive it", TaskTTL, FileTTL)
+	if WorkAttempts+1 >= WorkReceives {
+		t.Error("a message must come once more after the last attempt, so that the task fails and says so")
+	}
 	if DataBytes >= MessageBytes {
 		t.Error("the largest publication must fit in a client's frame")
 	}

@@ -8,13 +8,14 @@ import (
 
 	"tideline/shared/bus"
 	"tideline/shared/channel"
+	"tideline/shared/limit"
 )
 
 // TaskNamespace of the channels that task events are published on.
 const TaskNamespace = "user"
 
-// TaskTTL is how long a task, and what it made, is kept after its last change.
-const TaskTTL = 7 * 24 * time.Hour
+// TaskTTL is how long a task is kept after its last change.
+const TaskTTL = limit.TaskTTL
 
 // TaskRows is the most todos that one step of a task may create: a transaction of DynamoDB has at most 100 items, two of which are
 // the task and the count.
