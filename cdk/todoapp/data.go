@@ -1,12 +1,15 @@
 package todoapp
 
 import (
+	"time"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
 	"github.com/aws/jsii-runtime-go"
 
 	"tideline/cdk/edge"
+	"tideline/shared/limit"
 	"tideline/shared/todo/table"
 )
 
@@ -19,8 +22,8 @@ func num(n int) *float64 { return jsii.Number(float64(n)) }
 
 // Lives of what only passes through, in days.
 const (
-	fileDays   = 1  // imports and exports; their links expire within the hour
-	failedDays = 90 // records to be replayed
+	fileDays   = int(limit.FileTTL / (24 * time.Hour)) // imports and exports, longer than their tasks
+	failedDays = 90                                    // records to be replayed
 )
 
 // declareTable: on demand, with a stream of both images and point-in-time recovery. Its layout is shared/todo/table's.

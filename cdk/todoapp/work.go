@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambdaeventsources"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awspipes"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/jsii-runtime-go"
 
@@ -21,8 +22,8 @@ const (
 	outboxTimeout  = 60 * time.Second
 	outboxBatch    = 100
 	outboxAttempts = 100 // all within limit.OutboxRecordAge; a Redis outage is a few attempts a minute
-	workerTimeout  = 5 * time.Minute
-	workAttempts   = 5 // then it waits for a person in the dead-letter queue
+	workerTimeout  = limit.WorkerTimeout
+	workReceives   = limit.WorkReceives // then it waits for a person in the dead-letter queue
 	pipeAttempts   = 10
 )
 
@@ -56,6 +57,9 @@ func (a *App) declareOutbox() {
 // declareTasks: the API inserts a task; the pipe takes it from the stream to the queue, so that nothing is written twice; the worker does it.
 func (a *App) declareTasks() {
 	a.Files = a.bucket("Files", fileDays)
+	// The page sends and fetches big files by presigned links, straight from the browser.
+	a.Files.AddCorsRule(&awss3.CorsRule{AllowedMethods: &[]awss3.HttpMethods{awss3.HttpMethods_PUT, awss3.HttpMethods_GET},
+		AllowedOrigins: &[]*string{a.edge.URL}, AllowedHeaders: jsii.Strings("content-type", "content-length"), MaxAge: num(int(time.Hour.Seconds()))})
 	env := a.environment(map[string]*string{"FILES_BUCKET": a.Files.BucketName()})
 	a.Tasks = a.edge.Function("Tasks", edge.FunctionProps{Build: "tasks", Publishes: true, VerifiesTokens: true, Environment: env,
 		Description: "REST API of background tasks"})
@@ -69,7 +73,7 @@ func (a *App) declareTasks() {
 	a.WorkDead = a.edge.DeadLetters("WorkFailed")
 	a.Work = awssqs.NewQueue(a.scope, str("Work"), &awssqs.QueueProps{Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: yes,
 		VisibilityTimeout: seconds(visibility), RetentionPeriod: awscdk.Duration_Days(num(4)),
-		DeadLetterQueue: &awssqs.DeadLetterQueue{Queue: a.WorkDead, MaxReceiveCount: num(workAttempts)}})
+		DeadLetterQueue: &awssqs.DeadLetterQueue{Queue: a.WorkDead, MaxReceiveCount: num(workReceives)}})
 	a.Worker.Alias.AddEventSource(awslambdaeventsources.NewSqsEventSource(a.Work, &awslambdaeventsources.SqsEventSourceProps{
 		BatchSize: num(1), ReportBatchItemFailures: yes}))
 	a.declarePipe()
