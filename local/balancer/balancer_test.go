@@ -37,6 +37,7 @@ func newNode(t *testing.T, name string) *node {
 		}
 	})
 	mux.HandleFunc("/connection/websocket", n.echo)
+	mux.HandleFunc("/connection/sink", n.sink)
 	mux.HandleFunc("/silent", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	mux.HandleFunc("/headers", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "Host: %s\n", r.Host)
@@ -49,13 +50,26 @@ func newNode(t *testing.T, name string) *node {
 }
 
 func (n *node) echo(w http.ResponseWriter, _ *http.Request) {
+	n.upgrade(w, func(conn net.Conn, r io.Reader) { io.Copy(conn, r) })
+}
+
+// sink only listens, and says so at the end.
+func (n *node) sink(w http.ResponseWriter, _ *http.Request) {
+	n.upgrade(w, func(conn net.Conn, r io.Reader) {
+		for s := bufio.NewScanner(r); s.Scan() && s.Text() != "end"; {
+		}
+		fmt.Fprintln(conn, "heard")
+	})
+}
+
+func (n *node) upgrade(w http.ResponseWriter, talk func(net.Conn, io.Reader)) {
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
 	defer conn.Close()
 	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Node: %s\r\n\r\n", n.name)
-	io.Copy(conn, rw)
+	talk(conn, rw)
 }
 
 func (n *node) target(t *testing.T) Target {
@@ -142,13 +156,18 @@ func do(t *testing.T, url string, cookie *http.Cookie, header ...string) (*http.
 // dial opens a socket through the balancer and answers the node that holds it.
 func dial(t *testing.T, front string, cookie *http.Cookie) (net.Conn, *bufio.Reader, string) {
 	t.Helper()
+	return dialPath(t, front, "/connection/websocket", cookie)
+}
+
+func dialPath(t *testing.T, front, path string, cookie *http.Cookie) (net.Conn, *bufio.Reader, string) {
+	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(front, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(5 * time.Second))
-	fmt.Fprintf(conn, "GET /connection/websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n", path)
 	if cookie != nil {
 		fmt.Fprintf(conn, "Cookie: %s=%s\r\n", cookie.Name, cookie.Value)
 	}
@@ -306,6 +325,15 @@ func TestAnIdleSocketIsCutAndABusyOneIsNot(t *testing.T) {
 		}
 		time.Sleep(idle / 5) // the traffic of a client that talks now and then
 	}
+	talker, heard, _ := dialPath(t, front, "/connection/sink", nil)
+	for began := time.Now(); time.Since(began) < 3*idle; time.Sleep(idle / 5) {
+		fmt.Fprintln(talker, "busy") // one direction is enough
+	}
+	fmt.Fprintln(talker, "end")
+	if line, err := heard.ReadString('\n'); err != nil || line != "heard\n" {
+		t.Errorf("a socket on which only the client talks was cut: %q %v", line, err)
+	}
+	conn, r, _ = dial(t, front, nil)
 	quiet := time.Now()
 	if _, err := r.ReadString('\n'); err == nil || time.Since(quiet) < idle/2 || time.Since(quiet) > 3*time.Second {
 		t.Errorf("an idle socket ended after %v with %v", time.Since(quiet), err)
