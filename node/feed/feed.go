@@ -232,7 +232,7 @@ func (f *Feed) tickLoop(ctx context.Context) error {
 }
 
 func (f *Feed) sweep(now time.Time) {
-	var due, doubting []*follower
+	var due []*follower
 	f.mu.Lock()
 	for name, fo := range f.followers {
 		if fo.refs == 0 && now.Sub(fo.idleSince) >= f.grace {
@@ -244,16 +244,8 @@ func (f *Feed) sweep(now time.Time) {
 		if now.Sub(fo.lastCheck()) >= f.checkEvery {
 			due = append(due, fo)
 		}
-		if fo.doubtDue.Load() != 0 {
-			doubting = append(doubting, fo)
-		}
 	}
 	f.mu.Unlock()
-	for _, fo := range doubting {
-		if fo.overdue(now) {
-			f.queue.push(fo)
-		}
-	}
 	slices.SortFunc(due, func(a, b *follower) int { return a.lastCheck().Compare(b.lastCheck()) })
 	for _, fo := range due {
 		if !f.checks.AllowN(now, 1) {

@@ -27,8 +27,6 @@ type follower struct {
 
 	used    atomic.Int64 // Unix seconds of the last publication or recovery, for trimRings
 	checked atomic.Int64 // Unix nanoseconds of the last comparison
-	// doubtDue is when the first doubted member is to be compared again, in Unix nanoseconds; 0 for none.
-	doubtDue atomic.Int64
 
 	mu          sync.Mutex
 	gone        bool // retired: a late call must not touch the ring's accounting

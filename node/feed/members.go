@@ -2,15 +2,9 @@ package feed
 
 import (
 	"context"
-	"time"
 
 	"tideline/shared/bus"
-	"tideline/shared/limit"
 )
-
-// doubtFor is how long a member that a comparison doesn't find must be missing before it is said to have left. A Redis that came back empty
-// has forgotten everybody until each node has noticed at a heartbeat and entered its members again: their sockets never closed.
-const doubtFor = limit.LeaseTTL
 
 // members is the set of a channel's members as its subscribers know it. Joins and leaves have no offsets: the set makes
 // a repeated one harmless, and after a gap the difference to Redis is delivered. The follower's lock guards it.
@@ -19,8 +13,6 @@ type members struct {
 	isStale  bool                      // to be compared with Redis
 	reading  bool
 	parked   []bus.Message // heard while Redis is asked
-	// doubted are those whom Redis doesn't know although nobody said that they left, by the time from which that is believed.
-	doubted map[string]time.Time
 }
 
 func (m *members) stale() {
@@ -47,7 +39,6 @@ func (fo *follower) memberLocked(m bus.Message) {
 func (fo *follower) applyMemberLocked(m bus.Message) {
 	_, known := fo.members.byClient[m.Info.Client]
 	joined := m.Kind == bus.KindJoin
-	delete(fo.members.doubted, m.Info.Client)
 	if joined == known {
 		return
 	}
@@ -74,7 +65,11 @@ func (fo *follower) refreshMembersLocked(ctx context.Context) error {
 	if m.byClient == nil {
 		m.byClient = now
 	} else {
-		fo.doubtLocked(now)
+		for client, info := range m.byClient {
+			if _, still := now[client]; !still {
+				fo.applyMemberLocked(bus.Message{Kind: bus.KindLeave, Info: info})
+			}
+		}
 		for _, info := range now {
 			fo.applyMemberLocked(bus.Message{Kind: bus.KindJoin, Info: info})
 		}
@@ -85,48 +80,4 @@ func (fo *follower) refreshMembersLocked(ctx context.Context) error {
 		fo.applyMemberLocked(msg)
 	}
 	return nil
-}
-
-// doubtLocked compares whom Redis knows with the set: who is missing for the first time is doubted, who still is when the doubt has lasted
-// has left. The next comparison is planned for when the first doubt is due.
-func (fo *follower) doubtLocked(now map[string]bus.ClientInfo) {
-	m, at := fo.members, time.Now()
-	var next time.Time
-	for client, info := range m.byClient {
-		if _, still := now[client]; still {
-			delete(m.doubted, client)
-			continue
-		}
-		due, already := m.doubted[client]
-		switch {
-		case already && !at.Before(due):
-			fo.applyMemberLocked(bus.Message{Kind: bus.KindLeave, Info: info})
-			continue
-		case !already:
-			if m.doubted == nil {
-				m.doubted = map[string]time.Time{}
-			}
-			due = at.Add(doubtFor)
-			m.doubted[client] = due
-		}
-		if next.IsZero() || due.Before(next) {
-			next = due
-		}
-	}
-	fo.doubtDue.Store(0)
-	if !next.IsZero() {
-		fo.doubtDue.Store(next.UnixNano())
-	}
-}
-
-// overdue reports, once, that a doubt is due: the members are to be compared again.
-func (fo *follower) overdue(now time.Time) bool {
-	due := fo.doubtDue.Load()
-	if due == 0 || now.UnixNano() < due || !fo.doubtDue.CompareAndSwap(due, 0) {
-		return false
-	}
-	fo.mu.Lock()
-	fo.members.stale()
-	fo.mu.Unlock()
-	return true
 }
