@@ -102,6 +102,7 @@ func (s *Service) register(a *api.API) {
 	api.Register(a, huma.Operation{OperationID: "make-link", Method: http.MethodPost, Path: "/api/session/link", Tags: []string{tag},
 		DefaultStatus: http.StatusCreated, Summary: "A one-time link that signs another browser in as the same user",
 		Security: api.Session, Errors: []int{401, 403, 503}}, s.postLink)
+	s.registerNode(a)
 	s.registerLink(a)
 }
 
