@@ -89,7 +89,7 @@ export class DevEdge {
         expiresAt: new Date(Date.now() + 60_000).toISOString(),
       });
     }
-    if (path === "/api/session/rebalance") {
+    if (path === "/api/session/node") {
       res.writeHead(204);
       res.end();
       return;

@@ -88,6 +88,7 @@ function RoomPicker(props: { room: string; rooms: readonly string[]; onOpen: (ro
             <button
               type="button"
               className="room"
+              ref={room === props.room ? intoView : undefined}
               aria-current={room === props.room ? "true" : undefined}
               onClick={() => props.onOpen(room)}
             >
@@ -136,6 +137,11 @@ function RoomPicker(props: { room: string; rooms: readonly string[]; onOpen: (ro
       )}
     </div>
   );
+}
+
+/** The list of rooms scrolls sideways; the one that is open is in view. */
+function intoView(button: HTMLElement | null): void {
+  button?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 const FACES = 5;

@@ -95,7 +95,8 @@ function Socket({ meter }: { meter: Meter }) {
   };
   const move = async () => {
     try {
-      await api("/api/session/rebalance", { method: "POST" });
+      // The next connection goes wherever the balancer likes; `socket-note` says where that was.
+      await api("/api/session/node", { method: "DELETE" });
       meter.expectClose();
       connection.reconnect(300);
     } catch (error) {
