@@ -30,7 +30,7 @@ func (h *Hub) NewConn(tcp *net.TCPConn, f Format, o Owner) (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{owner: o, format: f, worker: h.workers[int(h.next.Add(1))%len(h.workers)]}
-	c.out = outbox{tcp: tcp, raw: raw, total: h.queued, slow: func() { h.meter.SlowConsumer(); o.Slow() }}
+	c.out = outbox{tcp: tcp, raw: raw, total: h.queued, limit: h.queueBytes, slow: func() { h.meter.SlowConsumer(); o.Slow() }}
 	return c, nil
 }
 
@@ -46,6 +46,12 @@ func (c *Conn) Cork() { c.out.cork() }
 
 // Uncork ends Cork.
 func (c *Conn) Uncork(first []byte) { c.out.uncork(first) }
+
+// Discard ends Cork and drops what was held back.
+func (c *Conn) Discard() { c.out.discard() }
+
+// Waiting is how many bytes are queued and not yet written.
+func (c *Conn) Waiting() int { return c.out.waiting() }
 
 // Finish drops what is queued, but for a frame that is partly written, queues last and takes nothing after it. Only the first call counts.
 func (c *Conn) Finish(last []byte) { c.out.finish(last) }

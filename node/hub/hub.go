@@ -5,11 +5,13 @@
 // once, without blocking. Order per channel holds from the feed to the socket, because every step keeps it: the feed delivers under the channel's
 // lock, an inbox is first in, first out, and a connection has one worker.
 //
-// A consumer that is too slow fills its own queue (limit.QueueBytes) and is disconnected with 3008; nobody waits for it. An inbox
-// is unbounded in items, but what fills it is bounded: the bus reader, which gets no more than Redis sends, and one item per command.
+// A consumer that is too slow fills its own queue (limit.QueueBytes) and is disconnected with 3008; nobody waits for it. A worker that is too
+// slow fills its inbox (limit.InboxBytes): what no longer fits is dropped, and its channels' subscribers on that worker are told, as they are
+// when the feed has lost something. Only one item per command is always taken.
 package hub
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 	"sync"
@@ -48,18 +50,23 @@ type Options struct {
 	Meter   Meter
 	Workers int           // 0: GOMAXPROCS
 	Window  time.Duration // over which announcements are smeared; 0: limit.AnnounceWindow
+	// QueueBytes bounds each connection's queue, InboxBytes each worker's inbox; 0: the limits of these names.
+	QueueBytes, InboxBytes int
 }
 
 // Hub is safe for concurrent use.
 type Hub struct {
-	enc     Encoder
-	meter   Meter
-	window  time.Duration
-	workers []*worker
-	next    atomic.Uint32
+	enc        Encoder
+	meter      Meter
+	window     time.Duration
+	queueBytes int
+	inboxBytes int
+	workers    []*worker
+	next       atomic.Uint32
 
 	queued *atomic.Int64 // bytes queued on all connections
 	subs   atomic.Int64
+	spilt  atomic.Uint64
 
 	mu       sync.RWMutex
 	channels map[string]*route
@@ -80,7 +87,8 @@ func New(o Options) *Hub {
 	if o.Window == 0 {
 		o.Window = limit.AnnounceWindow
 	}
-	h := &Hub{enc: o.Encoder, meter: o.Meter, window: o.Window, channels: map[string]*route{}, queued: new(atomic.Int64)}
+	h := &Hub{enc: o.Encoder, meter: o.Meter, window: o.Window, channels: map[string]*route{}, queued: new(atomic.Int64),
+		queueBytes: cmp.Or(o.QueueBytes, limit.QueueBytes), inboxBytes: cmp.Or(o.InboxBytes, limit.InboxBytes)}
 	for range o.Workers {
 		h.workers = append(h.workers, newWorker(h))
 	}
@@ -220,3 +228,6 @@ func (h *Hub) spread(channel string, it item, encode func(Format) []byte) {
 
 // Subscriptions is how many there are.
 func (h *Hub) Subscriptions() int { return int(h.subs.Load()) }
+
+// Spilt counts items that did not fit into a worker's inbox.
+func (h *Hub) Spilt() uint64 { return h.spilt.Load() }

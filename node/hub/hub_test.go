@@ -234,6 +234,62 @@ func TestMembersAreToldToThoseWhoAsked(t *testing.T) {
 	expect(t, bufio.NewReader(other), "c 1 x")
 }
 
+// An inbox takes what fits, and not a byte more; what didn't fit is told once, to every channel's subscribers that it was for.
+func TestAnInboxThatOverflowsIsAnnounced(t *testing.T) {
+	frame := len("c 1 x\n")
+	for _, c := range []struct {
+		room int
+		lost bool
+	}{{3 * (itemBytes + frame), false}, {3*(itemBytes+frame) - 1, true}} {
+		r := newRig(t, 1)
+		r.h.inboxBytes = c.room
+		o, client := r.dial()
+		rd := bufio.NewReader(client)
+		s := r.enter(o, "c", 0)
+		r.enter(o, "calm", 0)
+		expect(t, rd, "subscribed", "subscribed")
+		busy, release := make(chan struct{}), make(chan struct{})
+		r.h.Enter(NewSubscription(o.conn, "busy", Wishes{}), bus.Position{}, func() []byte { close(busy); <-release; return []byte("busy\n") })
+		<-busy // the worker has emptied its inbox and is stuck
+		r.publish("c", 1, 2, 3)
+		close(release)
+		expect(t, rd, "busy", "c 1 x", "c 2 x")
+		if !c.lost {
+			expect(t, rd, "c 3 x")
+			r.publish("c", 4)
+			expect(t, rd, "c 4 x")
+			continue
+		}
+		select {
+		case lost := <-o.lost:
+			if lost != s {
+				t.Errorf("%s was announced", lost.Channel())
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("a hole without a word")
+		}
+		r.publish("calm", 1)
+		expect(t, rd, "calm 1 x")
+		if n := r.h.Spilt(); n != 1 {
+			t.Errorf("%d spilt, want 1", n)
+		}
+	}
+}
+
+func TestDiscardedFramesAreNeverSeen(t *testing.T) {
+	r := newRig(t, 1)
+	o, client := r.dial()
+	rd := bufio.NewReader(client)
+	o.conn.Cork()
+	o.conn.Send([]byte("held\n"))
+	o.conn.Discard()
+	if n := o.conn.Waiting(); n != 0 {
+		t.Errorf("%d bytes are waiting", n)
+	}
+	o.conn.Send([]byte("after\n"))
+	expect(t, rd, "after")
+}
+
 func TestCorkedFramesComeAfterTheFirst(t *testing.T) {
 	r := newRig(t, 1)
 	o, client := r.dial()

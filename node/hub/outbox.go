@@ -21,6 +21,7 @@ type outbox struct {
 	tcp   *net.TCPConn
 	raw   syscall.RawConn
 	total *atomic.Int64 // bytes queued on all connections
+	limit int           // of bytes
 	slow  func()
 
 	mu      sync.Mutex
@@ -42,7 +43,7 @@ func (o *outbox) queue(frame []byte) {
 		o.mu.Unlock()
 		return
 	}
-	if o.bytes+len(frame) > limit.QueueBytes {
+	if o.bytes+len(frame) > o.limit {
 		o.dropLocked()
 		o.last = true
 		o.mu.Unlock()
@@ -111,6 +112,19 @@ func (o *outbox) uncork(first []byte) {
 		o.frames = append(o.frames, o.held...)
 		o.held = nil
 	}
+	o.mu.Unlock()
+	o.flush()
+}
+
+// discard ends cork without what was held back.
+func (o *outbox) discard() {
+	o.mu.Lock()
+	o.corked = false
+	for _, f := range o.held {
+		o.bytes -= len(f)
+		o.total.Add(-int64(len(f)))
+	}
+	o.held = nil
 	o.mu.Unlock()
 	o.flush()
 }

@@ -6,8 +6,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
-
-	"tideline/shared/limit"
 )
 
 type kind uint8
@@ -39,6 +37,8 @@ type worker struct {
 
 	mu    sync.Mutex
 	inbox []item
+	bytes int                 // of the inbox's frames
+	spilt map[string]struct{} // channels of which items did not fit into the inbox
 	wake  chan struct{}
 
 	channels map[string]*[]*Subscription
@@ -50,10 +50,33 @@ func newWorker(h *Hub) *worker {
 	return &worker{h: h, at: len(h.workers), wake: make(chan struct{}, 1), channels: map[string]*[]*Subscription{}}
 }
 
+// itemBytes is what an item is counted as beside its frames, roughly.
+const itemBytes = 256
+
+func (it *item) size() int {
+	n := itemBytes
+	for _, f := range it.frames {
+		n += len(f)
+	}
+	return n
+}
+
+// put appends an item. One of a publication or a member that doesn't fit is dropped; whoever should have had it is told by the worker
+// when it comes to the inbox's end. The other kinds don't carry data and are few.
 func (w *worker) put(it item) {
+	n := it.size()
 	w.mu.Lock()
-	w.inbox = append(w.inbox, it)
-	first := len(w.inbox) == 1
+	first := len(w.inbox) == 0 && len(w.spilt) == 0
+	if (it.kind == publication || it.kind == member) && w.bytes+n > w.h.inboxBytes {
+		if w.spilt == nil {
+			w.spilt = map[string]struct{}{}
+		}
+		w.spilt[it.channel] = struct{}{}
+		w.h.spilt.Add(1)
+	} else {
+		w.inbox = append(w.inbox, it)
+		w.bytes += n
+	}
 	w.mu.Unlock()
 	if first {
 		select {
@@ -80,9 +103,14 @@ func (w *worker) run(ctx context.Context) {
 		}
 		w.mu.Lock()
 		batch, w.inbox = w.inbox, batch[:0]
+		spilt := w.spilt
+		w.bytes, w.spilt = 0, nil
 		w.mu.Unlock()
 		for i := range batch {
 			w.take(&batch[i])
+		}
+		for channel := range spilt {
+			w.take(&item{kind: lost, channel: channel})
 		}
 		for i, c := range w.dirty {
 			c.dirty = false
@@ -147,7 +175,7 @@ func (w *worker) deliver(s *Subscription, it *item) bool {
 	if it.offset <= s.last {
 		return false
 	}
-	if s.wishes.Newest && s.conn.out.waiting() > limit.QueueBytes/2 {
+	if s.wishes.Newest && s.conn.out.waiting() > w.h.queueBytes/2 {
 		w.lose(s)
 		return false
 	}

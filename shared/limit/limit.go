@@ -100,6 +100,9 @@ const (
 	MessageBytes = 128 << 10
 	// QueueBytes bounds what waits for one connection. Disconnect 3008 past it.
 	QueueBytes = 1 << 20
+	// InboxBytes bounds what one worker of the hub has been given and not yet queued to sockets. Past it subscribers are told that they have
+	// missed something. QueueBytes < InboxBytes.
+	InboxBytes = 32 << 20
 	// RecoveryBytes bounds a recovery reply: RecoveryBytes*2 <= QueueBytes.
 	RecoveryBytes = QueueBytes / 2
 	// StallTimeout closes a connection whose queue has made no progress for this long.

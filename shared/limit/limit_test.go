@@ -43,6 +43,9 @@ func TestInequalities(t *testing.T) {
 	if RecoveryBytes*2 > QueueBytes {
 		t.Error("a recovery reply must stay under half the queue bound")
 	}
+	if QueueBytes >= InboxBytes {
+		t.Error("one connection's queue must be full before the worker's inbox is")
+	}
 	if RingBytes > RingsBytes {
 		t.Error("one ring must fit in the rings")
 	}
