@@ -64,8 +64,8 @@ func (e *Edge) userPool() (issuer, audience *string) {
 		AccountRecovery: awscognito.AccountRecovery_EMAIL_ONLY,
 		PasswordPolicy: &awscognito.PasswordPolicy{MinLength: num(12), RequireDigits: yes, RequireLowercase: yes,
 			RequireUppercase: yes, RequireSymbols: yes}})
-	suppress(pool, "AwsSolutions-COG2", "the second factor is each user's choice; a deployment that requires it brings its own issuer")
-	suppress(pool, "AwsSolutions-COG8", "the plus plan costs by the user, and threat protection is the deployer's choice")
+	Accept(pool, "AwsSolutions-COG2", "the second factor is each user's choice; a deployment that requires it brings its own issuer")
+	Accept(pool, "AwsSolutions-COG8", "the plus plan costs by the user, and threat protection is the deployer's choice")
 	pool.AddDomain(str("Login"), &awscognito.UserPoolDomainOptions{CognitoDomain: &awscognito.CognitoDomainOptions{
 		// The prefix is unique in the region over all accounts.
 		DomainPrefix: str(fmt.Sprintf("tideline-%s-%s", e.props.Stage, *awscdk.Aws_ACCOUNT_ID()))}})

@@ -8,14 +8,19 @@ import (
 	"github.com/aws/jsii-runtime-go"
 )
 
-func (e *Edge) declareLogBucket() {
+// declareLogBuckets: one for the traffic, one for accesses to other buckets. The second's policy names those buckets, which may know the balancer's
+// address, and the balancer waits for the first's policy: one bucket for both would be a circle.
+func (e *Edge) declareLogBuckets() {
 	days := trafficLogDays
 	if e.props.Protect {
 		days = trafficLogProd
 	}
-	e.logs = awss3.NewBucket(e, str("TrafficLogs"), e.Private(&awss3.BucketProps{
-		LifecycleRules: &[]*awss3.LifecycleRule{{Expiration: awscdk.Duration_Days(num(days)),
-			AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(num(1))}}}))
+	declare := func(id, prefix string) awss3.Bucket {
+		return awss3.NewBucket(e, str(id), e.Private(&awss3.BucketProps{ServerAccessLogsBucket: e.BucketLogs, ServerAccessLogsPrefix: str(prefix), LifecycleRules: &[]*awss3.LifecycleRule{{
+			Expiration: awscdk.Duration_Days(num(days)), AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(num(1))}}}))
+	}
+	e.BucketLogs = declare("BucketLogs", "")
+	e.logs = declare("TrafficLogs", "traffic/")
 	if e.props.Network.VPCID == "" {
 		awsec2.NewFlowLog(e, str("RefusedTraffic"), &awsec2.FlowLogProps{
 			ResourceType: awsec2.FlowLogResourceType_FromVpc(e.VPC), TrafficType: awsec2.FlowLogTrafficType_REJECT,
@@ -35,9 +40,6 @@ func (e *Edge) Private(p *awss3.BucketProps) *awss3.BucketProps {
 	}
 	return p
 }
-
-// TrafficLogs is where the application's buckets send their access logs, too.
-func (e *Edge) TrafficLogs() awss3.Bucket { return e.logs }
 
 // Protected is Props.Protect.
 func (e *Edge) Protected() bool { return e.props.Protect }

@@ -53,6 +53,8 @@ type Edge struct {
 	Targets  awselasticloadbalancingv2.ApplicationTargetGroup
 	Group    awsautoscaling.AutoScalingGroup
 	NodeLogs awslogs.LogGroup
+	// BucketLogs is where the application's buckets send their access logs.
+	BucketLogs awss3.Bucket
 	// RolloutAlarms end an instance refresh that makes things worse.
 	RolloutAlarms []awscloudwatch.Alarm
 
@@ -81,7 +83,7 @@ func NewEdge(scope constructs.Construct, id string, props Props) *Edge {
 	e := &Edge{props: props}
 	constructs.NewConstruct_Override(e, scope, str(id)) // so that e itself is the scope of what it declares
 	e.declareNetwork()
-	e.declareLogBucket()
+	e.declareLogBuckets()
 	e.declareSecurityGroups()
 	e.declareCache()
 	e.declareBalancer()

@@ -50,7 +50,7 @@ func (e *Edge) declarePublicFront() {
 	world := awsec2.Peer_AnyIpv4()
 	e.groups.balancer.AddIngressRule(world, awsec2.Port_Tcp(num(httpsPort)), str("the world"), no)
 	e.groups.balancer.AddIngressRule(world, awsec2.Port_Tcp(num(httpPort)), str("the world, to be redirected"), no)
-	suppress(e.groups.balancer, "AwsSolutions-EC23", "in alb mode the world is meant to reach the load balancer, and nothing else")
+	Accept(e.groups.balancer, "AwsSolutions-EC23", "in alb mode the world is meant to reach the load balancer, and nothing else")
 	e.Balancer.AddListener(str("Redirect"), &awselasticloadbalancingv2.BaseApplicationListenerProps{Open: no, Port: num(httpPort),
 		Protocol: awselasticloadbalancingv2.ApplicationProtocol_HTTP,
 		DefaultAction: awselasticloadbalancingv2.ListenerAction_Redirect(&awselasticloadbalancingv2.RedirectOptions{
@@ -95,9 +95,9 @@ func (e *Edge) declareCloudFront() {
 	}
 	d := awscloudfront.NewDistribution(e, str("Front"), props)
 	e.serveAssets(d, headers)
-	suppress(d, "AwsSolutions-CFR1", "open to every country; a deployment that is not attaches a web ACL with a geo rule (webAclArn)")
-	suppress(d, "AwsSolutions-CFR2", "a web ACL is the deployer's choice (webAclArn), because it costs by the request")
-	suppress(d, "AwsSolutions-CFR4", "without a domain of one's own CloudFront's default certificate fixes TLSv1 as the minimum")
+	Accept(d, "AwsSolutions-CFR1", "open to every country; a deployment that is not attaches a web ACL with a geo rule (webAclArn)")
+	Accept(d, "AwsSolutions-CFR2", "a web ACL is the deployer's choice (webAclArn), because it costs by the request")
+	Accept(d, "AwsSolutions-CFR4", "without a domain of one's own CloudFront's default certificate fixes TLSv1 as the minimum")
 	host := d.DistributionDomainName()
 	if front.Domain != "" {
 		host = str(front.Domain)
@@ -118,7 +118,7 @@ func (e *Edge) openToCloudFront(origin awscloudfront.VpcOrigin) {
 			PhysicalResourceId: customresources.PhysicalResourceId_Of(str("cloudfront-origin-group"))},
 		Policy: customresources.AwsCustomResourcePolicy_FromSdkCalls(&customresources.SdkCallsPolicyOptions{
 			Resources: customresources.AwsCustomResourcePolicy_ANY_RESOURCE()})}) // describe actions know no resources
-	suppress(lookup, "AwsSolutions-IAM5[Resource::*]", "ec2:DescribeSecurityGroups knows no resources")
+	Accept(lookup, "AwsSolutions-IAM5[Resource::*]", "ec2:DescribeSecurityGroups knows no resources")
 	lookup.Node().AddDependency(origin)
 	awsec2.NewCfnSecurityGroupIngress(e, str("OriginAccess"), &awsec2.CfnSecurityGroupIngressProps{IpProtocol: str("tcp"),
 		FromPort: num(httpPort), ToPort: num(httpPort), GroupId: e.groups.balancer.SecurityGroupId(),
@@ -134,7 +134,7 @@ func (e *Edge) frontLogs() awss3.Bucket {
 	b := awss3.NewBucket(e, str("FrontLogs"), e.Private(&awss3.BucketProps{
 		ObjectOwnership: awss3.ObjectOwnership_BUCKET_OWNER_PREFERRED,
 		LifecycleRules:  &[]*awss3.LifecycleRule{{Expiration: awscdk.Duration_Days(num(days))}}}))
-	suppress(b, "AwsSolutions-S1", "this bucket holds logs; nobody reads it but people")
+	Accept(b, "AwsSolutions-S1", "this bucket holds logs; nobody reads it but people")
 	return b
 }
 
@@ -144,7 +144,7 @@ func (e *Edge) serveAssets(d awscloudfront.Distribution, headers awscloudfront.R
 	if dir == "" {
 		return
 	}
-	bucket := awss3.NewBucket(e, str("Assets"), e.Private(&awss3.BucketProps{ServerAccessLogsBucket: e.logs, ServerAccessLogsPrefix: str("assets/")}))
+	bucket := awss3.NewBucket(e, str("Assets"), e.Private(&awss3.BucketProps{ServerAccessLogsBucket: e.BucketLogs, ServerAccessLogsPrefix: str("assets/")}))
 	e.assets = awss3deployment.NewBucketDeployment(e, str("AssetFiles"), &awss3deployment.BucketDeploymentProps{DestinationBucket: bucket,
 		LogGroup: e.Logs(e, "AssetFilesLogs"), DestinationKeyPrefix: str("assets"), Prune: no, MemoryLimit: num(512),
 		Sources:      &[]awss3deployment.ISource{awss3deployment.Source_Asset(str(dir), nil)},

@@ -1,6 +1,6 @@
 // Runs the AwsSolutions rules over cloud assemblies: node nag.mjs DIR…, each a folder that `cdk synth` wrote.
 //
-// A finding is an error unless the stack accepts it: in Go, beside the resource, with a reason (suppress in cdk/edge). The CDK writes
+// A finding is an error unless the stack accepts it: in Go, beside the resource, with a reason (Accept in cdk/edge). The CDK writes
 // that into the assembly's metadata, under the construct's path. What is accepted of the CDK's own helper functions stands below.
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -45,7 +45,7 @@ func (a *App) declareTable(p Props) {
 // bucket is private and forgets its objects after some days.
 func (a *App) bucket(id string, days int) awss3.Bucket {
 	return awss3.NewBucket(a.scope, str(id), a.edge.Private(&awss3.BucketProps{
-		ServerAccessLogsBucket: a.edge.TrafficLogs(), ServerAccessLogsPrefix: str(id + "/"),
+		ServerAccessLogsBucket: a.edge.BucketLogs, ServerAccessLogsPrefix: str(id + "/"),
 		LifecycleRules: &[]*awss3.LifecycleRule{{Expiration: awscdk.Duration_Days(num(days)),
 			AbortIncompleteMultipartUploadAfter: awscdk.Duration_Days(num(1))}}}))
 }

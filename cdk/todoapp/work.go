@@ -86,6 +86,7 @@ func (a *App) declarePipe() {
 		AssumedBy: awsiam.NewServicePrincipal(str("pipes.amazonaws.com"), &awsiam.ServicePrincipalOpts{
 			Conditions: &map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": awscdk.Aws_ACCOUNT_ID()}}})})
 	a.Table.GrantStreamRead(role)
+	edge.Accept(role, "AwsSolutions-IAM5[Resource::*]", "dynamodb:ListStreams knows no resource")
 	a.Work.GrantSendMessages(role)
 	lost.GrantSendMessages(role)
 	pattern := `{"eventName":["INSERT"],"dynamodb":{"NewImage":{"` + table.Kind + `":{"S":["` + table.KindTask + `"]}}}}`
