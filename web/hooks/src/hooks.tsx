@@ -19,6 +19,7 @@ import {
   type ConnectionSnapshot,
 } from "./connection.ts";
 import { useLatest } from "./latest.ts";
+import { type Clients, Members } from "./members.ts";
 
 const Context = createContext<Connection | null>(null);
 
@@ -163,60 +164,49 @@ export interface UsePresence {
 /** Who is subscribed to `channel`. Read whole after every (re)subscribe, kept up by joins and leaves in between. */
 export function usePresence(channel: string | null, events: PresenceEvents = {}): UsePresence {
   const connection = useTideline();
-  const [state, setState] = useState<{ clients: Map<string, ClientInfo>; isCurrent: boolean }>(EMPTY);
-  // Joins and leaves carry no position: those that arrive while the whole is being read are applied after it.
-  const parked = useRef<((clients: Map<string, ClientInfo>) => void)[] | null>(null);
-  const turn = useRef(0);
+  const [members] = useState(() => new Members());
+  const [state, setState] = useState<{ clients: Clients; isCurrent: boolean }>(NOBODY);
+  const retry = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
 
-  const apply = (change: (clients: Map<string, ClientInfo>) => void) => {
-    parked.current?.push(change);
-    setState((s) => {
-      const clients = new Map(s.clients);
-      change(clients);
-      return { ...s, clients };
-    });
-  };
   const read = async (attempt = 0): Promise<void> => {
     if (channel === null) return;
-    const mine = attempt === 0 ? ++turn.current : turn.current;
-    parked.current = [];
+    clearTimeout(retry.current);
+    const turn = members.reading();
     try {
-      const clients = new Map(Object.entries(await connection.channel(channel).presence()));
-      if (mine !== turn.current) return;
-      for (const change of parked.current ?? []) change(clients);
-      parked.current = null;
-      setState({ clients, isCurrent: true });
+      if (!members.read(turn, await connection.channel(channel).presence())) return;
+      setState({ clients: members.clients, isCurrent: true });
     } catch {
-      // Refused or timed out. Three more tries, jittered; after that the next subscribe reads again.
-      if (mine !== turn.current || attempt >= 3) return;
-      setTimeout(
-        () => mine === turn.current && void read(attempt + 1),
-        (attempt + 1) * 1000 * (0.5 + Math.random()),
-      );
+      // Refused or timed out: tried again, jittered; after the last time the next subscribe reads.
+      if (!members.isCurrent(turn) || attempt + 1 >= READ_TRIES) return;
+      retry.current = setTimeout(() => void read(attempt + 1), (attempt + 1) * 1000 * (0.5 + Math.random()));
     }
   };
-
+  const move = (info: ClientInfo, joined: boolean) => {
+    members.move(info, joined);
+    setState((last) => ({ ...last, clients: members.clients }));
+  };
   const { isSubscribed } = useChannel(channel, {
     onSubscribed: () => void read(),
     onJoin: (info) => {
-      apply((clients) => clients.set(info.client, info));
+      move(info, true);
       events.onJoin?.(info);
     },
     onLeave: (info) => {
-      apply((clients) => clients.delete(info.client));
+      move(info, false);
       events.onLeave?.(info);
     },
   });
-  const late = useLatest(read);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a channel that somebody else subscribed earlier is read on mount
+  const latest = useLatest(read);
   useEffect(() => {
-    setState(EMPTY);
+    // A channel that another component has subscribed already says nothing more about it.
     if (channel !== null && connection.channel(channel).snapshot().state === "subscribed")
-      void late.current();
+      void latest.current();
     return () => {
-      turn.current++;
+      clearTimeout(retry.current);
+      members.clear();
+      setState(NOBODY);
     };
-  }, [channel, connection]);
+  }, [channel, connection, members, latest]);
 
   return useMemo(() => {
     const clients = [...state.clients.values()];
@@ -225,4 +215,6 @@ export function usePresence(channel: string | null, events: PresenceEvents = {})
   }, [state, isSubscribed]);
 }
 
-const EMPTY = { clients: new Map<string, ClientInfo>(), isCurrent: false };
+/** How often a presence list is asked for after one subscribe. */
+const READ_TRIES = 4;
+const NOBODY: { clients: Clients; isCurrent: boolean } = { clients: new Map(), isCurrent: false };
