@@ -1,6 +1,7 @@
 package lambdatest
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"testing"
 	"unicode/utf8"
 )
 
@@ -16,11 +16,11 @@ import (
 
 type object = map[string]any
 
-func encode(t testing.TB, v any) []byte {
+func encode(t T, v any) []byte {
 	t.Helper()
 	b, err := json.Marshal(v)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("lambdatest: %v", err)
 	}
 	return b
 }
@@ -32,14 +32,14 @@ func textual(contentType string) bool {
 	return strings.HasPrefix(ct, "text/") || ct == "application/json" || ct == "application/javascript" || ct == "application/xml"
 }
 
-func body(t testing.TB, r *http.Request) (text string, isBase64 bool) {
+func body(t T, r *http.Request) (text string, isBase64 bool) {
 	t.Helper()
 	if r.Body == nil {
 		return "", false
 	}
 	b, err := io.ReadAll(r.Body)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("lambdatest: %v", err)
 	}
 	if len(b) > 0 && (!textual(r.Header.Get("Content-Type")) || !utf8.Valid(b)) {
 		return base64.StdEncoding.EncodeToString(b), true
@@ -49,7 +49,7 @@ func body(t testing.TB, r *http.Request) (text string, isBase64 bool) {
 
 // ALB makes the event of a load balancer for a request: path and query as they were sent, never decoded. Multi is the target group's attribute
 // lambda.multi_value_headers.enabled, without which the last of several values is all that comes.
-func ALB(t testing.TB, r *http.Request, multi bool) []byte {
+func ALB(t T, r *http.Request, multi bool) []byte {
 	t.Helper()
 	text, is64 := body(t, r)
 	e := object{"requestContext": object{"elb": object{
@@ -89,7 +89,7 @@ func last(in map[string][]string) map[string]string {
 }
 
 // ALBHealthCheck is what a load balancer sends to see whether a function is healthy.
-func ALBHealthCheck(t testing.TB, path string) []byte {
+func ALBHealthCheck(t T, path string) []byte {
 	t.Helper()
 	return encode(t, object{"requestContext": object{"elb": object{
 		"targetGroupArn": "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/functions/49e9d65c45c6791a"}},
@@ -98,7 +98,7 @@ func ALBHealthCheck(t testing.TB, path string) []byte {
 }
 
 // FunctionURL makes the event of a function URL, payload format 2.0: header values joined by commas, cookies apart.
-func FunctionURL(t testing.TB, r *http.Request) []byte {
+func FunctionURL(t T, r *http.Request) []byte {
 	t.Helper()
 	text, is64 := body(t, r)
 	headers := map[string]string{"host": r.Host, "x-forwarded-for": "203.0.113.7", "x-forwarded-proto": "https", "x-forwarded-port": "443",
@@ -129,7 +129,7 @@ func FunctionURL(t testing.TB, r *http.Request) []byte {
 }
 
 // SQS makes the event of a queue for messages; ids are m0, m1, …
-func SQS(t testing.TB, bodies ...string) []byte {
+func SQS(t T, bodies ...string) []byte {
 	t.Helper()
 	records := make([]object, len(bodies))
 	for i, b := range bodies {
@@ -143,7 +143,7 @@ func SQS(t testing.TB, bodies ...string) []byte {
 }
 
 // SNS makes the event of a topic with one message.
-func SNS(t testing.TB, id, message string) []byte {
+func SNS(t T, id, message string) []byte {
 	t.Helper()
 	return encode(t, object{"Records": []object{{"EventVersion": "1.0", "EventSource": "aws:sns",
 		"EventSubscriptionArn": "arn:aws:sns:eu-central-1:123456789012:broadcast:21be56ed-a058-49f5-8c98-aedd2564c486",
@@ -154,7 +154,7 @@ func SNS(t testing.TB, id, message string) []byte {
 }
 
 // EventBridge makes an event of a bus.
-func EventBridge(t testing.TB, id, source, detailType string, detail any) []byte {
+func EventBridge(t T, id, source, detailType string, detail any) []byte {
 	t.Helper()
 	return encode(t, object{"version": "0", "id": id, "detail-type": detailType, "source": source, "account": "123456789012",
 		"time": "2026-03-12T19:03:58Z", "region": "eu-central-1", "resources": []string{}, "detail": detail})
@@ -170,7 +170,7 @@ type StreamRecord struct {
 }
 
 // Stream makes the event of a DynamoDB stream.
-func Stream(t testing.TB, records ...StreamRecord) []byte {
+func Stream(t T, records ...StreamRecord) []byte {
 	t.Helper()
 	out := make([]object, len(records))
 	for i, r := range records {
@@ -201,7 +201,7 @@ type Response struct {
 
 // Decode does to an answer what the load balancer does, and what a function URL does: the status line, all headers and cookies, the decoded body.
 // An answer in the wrong form, which would be a 502, fails the test.
-func Decode(t testing.TB, payload []byte, multi bool) Response {
+func Decode(t T, payload []byte, multi bool) Response {
 	t.Helper()
 	var w struct {
 		StatusCode        int                 `json:"statusCode"`
@@ -222,7 +222,7 @@ func Decode(t testing.TB, payload []byte, multi bool) Response {
 	if *w.IsBase64Encoded {
 		var err error
 		if out.Body, err = base64.StdEncoding.DecodeString(w.Body); err != nil {
-			t.Fatal(err)
+			t.Fatalf("lambdatest: %v", err)
 		}
 	}
 	for k, v := range w.Headers {
@@ -240,15 +240,15 @@ func Decode(t testing.TB, payload []byte, multi bool) Response {
 }
 
 // Request makes a request for ALB and FunctionURL; target may have a query, both percent-encoded.
-func Request(t testing.TB, method, target, body string) *http.Request {
+func Request(t T, method, target, body string) *http.Request {
 	t.Helper()
 	u, err := url.ParseRequestURI(target)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("lambdatest: %v", err)
 	}
-	r, err := http.NewRequestWithContext(t.Context(), method, "http://app.example.org/", strings.NewReader(body))
+	r, err := http.NewRequestWithContext(context.Background(), method, "http://app.example.org/", strings.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("lambdatest: %v", err)
 	}
 	r.URL = u
 	if body != "" {

@@ -21,8 +21,9 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
+
+	"tideline/test/redistest"
 )
 
 // Timeout is an invocation's deadline unless WithTimeout says otherwise.
@@ -30,6 +31,12 @@ const Timeout = 10 * time.Second
 
 // initTimeout is Lambda's own limit from the process's start to its first request for an event.
 const initTimeout = 10 * time.Second
+
+// buildTimeout bounds one build with nothing in the cache.
+const buildTimeout = 5 * time.Minute
+
+// T is any testing.TB, or a redistest.Scope for programs.
+type T = redistest.T
 
 var builds struct {
 	mu   sync.Mutex
@@ -39,7 +46,7 @@ var builds struct {
 
 // Build compiles a bootstrap package ("tideline/functions/session/bootstrap") as it is deployed, once per test process, and answers the binary's path.
 // Call Cleanup from TestMain to remove the binaries.
-func Build(t testing.TB, pkg string) string {
+func Build(t T, pkg string) string {
 	t.Helper()
 	builds.mu.Lock()
 	defer builds.mu.Unlock()
@@ -49,12 +56,14 @@ func Build(t testing.TB, pkg string) string {
 	if builds.dir == "" {
 		dir, err := os.MkdirTemp("", "tideline-bootstrap-")
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("lambdatest: %v", err)
 		}
 		builds.dir, builds.done = dir, map[string]string{}
 	}
 	bin := filepath.Join(builds.dir, strings.ReplaceAll(pkg, "/", "_"))
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-o", bin, pkg)
+	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "lambda.norpc", "-ldflags", "-s -w", "-o", bin, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", pkg, err, out)
@@ -75,7 +84,7 @@ func Cleanup() {
 
 // Function is a deployed function: a binary, an environment, and at most one sandbox. Its methods must not be called concurrently.
 type Function struct {
-	t    testing.TB
+	t    T
 	bin  string
 	env  []string
 	logs syncBuffer
@@ -83,7 +92,7 @@ type Function struct {
 }
 
 // Deploy makes a function of a binary. Env are further variables, as NAME=value. The sandbox ends with the test.
-func Deploy(t testing.TB, bin string, env ...string) *Function {
+func Deploy(t T, bin string, env ...string) *Function {
 	t.Helper()
 	f := &Function{t: t, bin: bin, env: env}
 	t.Cleanup(f.Kill)
@@ -189,7 +198,7 @@ func (f *Function) start() *sandbox {
 	f.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		f.t.Fatal(err)
+		f.t.Fatalf("lambdatest: %v", err)
 	}
 	b := &sandbox{served: make(chan struct{}), ended: make(chan struct{}), next: make(chan *invocation)}
 	b.server = &http.Server{Handler: b.api(), ReadHeaderTimeout: 10 * time.Second}
@@ -203,7 +212,7 @@ func (f *Function) start() *sandbox {
 	if err := b.cmd.Start(); err != nil {
 		_ = b.server.Close()
 		<-b.served
-		f.t.Fatal(err)
+		f.t.Fatalf("lambdatest: %v", err)
 	}
 	go func() { defer close(b.ended); _ = b.cmd.Wait() }()
 	return b
@@ -218,7 +227,7 @@ func (b *sandbox) exited() bool {
 	}
 }
 
-func (b *sandbox) run(t testing.TB, inv *invocation, cold bool) Result {
+func (b *sandbox) run(t T, inv *invocation, cold bool) Result {
 	t.Helper()
 	wait := inv.timeout
 	if cold {
@@ -347,20 +356,20 @@ func (s *syncBuffer) String() string {
 }
 
 // FreePort answers a TCP port on loopback that was free a moment ago.
-func FreePort(t testing.TB) int {
+func FreePort(t T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("lambdatest: %v", err)
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
 }
 
 // Poll calls ready every few milliseconds until it answers nil, and fails the test with its last error after ten seconds.
-func Poll(t testing.TB, ready func(context.Context) error) {
+func Poll(t T, ready func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -371,7 +380,7 @@ func Poll(t testing.TB, ready func(context.Context) error) {
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatal(errors.Join(err, ctx.Err()))
+			t.Fatalf("lambdatest: %v", errors.Join(err, ctx.Err()))
 		case <-tick.C:
 		}
 	}
