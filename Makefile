@@ -5,7 +5,7 @@ SHELL := /bin/sh
 
 page_sources := $(shell find web -name node_modules -prune -o -name dist -prune -o -type f -print 2>/dev/null)
 
-.PHONY: help run dev check test lint setup page functions bench-functions clean
+.PHONY: help run dev check test templates lint setup page functions bench-functions replay clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ check: lint ## the fast part of the tests: lint, unit tests, one end-to-end test
 test: setup node/page/dist/index.html ## all tests: unit, integration, end to end, browser; under 20 minutes
 	npm --prefix web test
 	go test -race -shuffle=on -timeout 18m ./...
+	@scripts/test-templates.sh
+
+templates: ## the CloudFormation templates alone: their properties, cfn-lint, the AwsSolutions rules
+	@scripts/test-templates.sh
 
 lint: ## formatting, go vet, staticcheck, and the page's own linter
 	@scripts/lint
@@ -43,6 +47,9 @@ functions: ## build the Lambda functions into dist/
 
 bench-functions: ## cold start and size of the Lambda functions
 	@scripts/bench-functions.sh
+
+replay: ## announce again what the outbox had to give up (AWS; STAGE=dev)
+	@scripts/replay.sh
 
 clean: ## remove what was built; todos and secrets in .tideline stay
 	rm -rf bin dist cdk.out test/artifacts
