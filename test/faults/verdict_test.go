@@ -298,7 +298,12 @@ func (c *counts) compare(r *record, acked []ack) (problem string) {
 			times[n]++
 		}
 	}
-	for _, a := range acked {
+	// What was acknowledged in another epoch before the first stretch's was before the subscriber came.
+	came := len(acked)
+	if len(r.stretches) > 0 {
+		came = slices.IndexFunc(acked, func(a ack) bool { return a.pos.Epoch == r.stretches[0].epoch })
+	}
+	for i, a := range acked {
 		if times[a.n] > 1 {
 			c.again += times[a.n] - 1 // in different stretches: within one, heard has seen it
 		}
@@ -326,7 +331,7 @@ func (c *counts) compare(r *record, acked []ack) (problem string) {
 		}
 		switch {
 		case covered:
-		case last >= 0 && r.stretches[0].epoch == a.pos.Epoch && a.pos.Offset <= r.stretches[0].from:
+		case last >= 0 && r.stretches[0].epoch == a.pos.Epoch && a.pos.Offset <= r.stretches[0].from, inEpoch < 0 && i < came:
 			c.unseen++
 		case inEpoch == last && a.pos.Offset > r.stretches[last].last():
 			c.due++
