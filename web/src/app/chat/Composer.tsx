@@ -23,6 +23,7 @@ export function Composer(props: { room: string; connected: boolean; onSend: (tex
     change("");
   };
   const press = (event: KeyboardEvent) => {
+    if (event.key === "Escape") area.current?.blur();
     if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
     event.preventDefault();
     submit();

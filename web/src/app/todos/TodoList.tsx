@@ -45,6 +45,15 @@ export function TodoList({ items, disabled, actions, onToggle, onRemove, onRefus
     [items, rows],
   );
 
+  const edit = useCallback(
+    (id: string | null) => {
+      setEditing(id);
+      // The field that had the focus is gone: the row takes it, so that the keyboard stays where it was.
+      if (id === null) focusRow(items.findIndex((item) => item.id === current));
+    },
+    [items, current, focusRow],
+  );
+
   const press = (event: KeyboardEvent) => {
     if (editing !== null || event.metaKey || event.ctrlKey || event.altKey) return;
     const index = items.findIndex((item) => item.id === current);
@@ -103,7 +112,7 @@ export function TodoList({ items, disabled, actions, onToggle, onRemove, onRefus
               disabled={disabled}
               actions={actions}
               onFocus={setCurrent}
-              onEdit={setEditing}
+              onEdit={edit}
               onToggle={onToggle}
               onRemove={onRemove}
               onRefused={onRefused}
