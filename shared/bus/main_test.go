@@ -18,7 +18,7 @@ import (
 func TestMain(m *testing.M) {
 	LogDriver(slog.New(slog.DiscardHandler))
 	// These tests wait for servers, leases and pauses more than they compute.
-	if err := flag.Set("test.parallel", "12"); err != nil {
+	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
