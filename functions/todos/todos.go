@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -121,9 +122,14 @@ func (h *handler) register(a *api.API) {
 		"Newest first. A page may be shorter than `limit`; `next` says whether there is more.", 200), h.list)
 	api.Register(a, op("create-todo", http.MethodPost, list, "Create a todo",
 		"With an `Idempotency-Key`, the same request again gets the same answer for 24 hours.", 201, 409, 413, 415), h.create)
-	api.Register(a, op("get-todo", http.MethodGet, one, "Read a todo", "Answers 304 when `If-None-Match` names its version.", 200, 404), h.get)
-	api.Register(a, op("put-todo", http.MethodPut, one, "Create or replace a todo under an id of your own",
-		"Repeating it changes nothing. 201 if the todo was created, 200 otherwise.", 200, 409, 412, 413, 415), h.put)
+	read := op("get-todo", http.MethodGet, one, "Read a todo", "Answers 304 when `If-None-Match` names its version.", 200, 404)
+	read.Responses = map[string]*huma.Response{"304": {Description: "Not Modified"}}
+	api.Register(a, read, h.get)
+	put := op("put-todo", http.MethodPut, one, "Create or replace a todo under an id of your own",
+		"Repeating it changes nothing. 201 if the todo was created, 200 otherwise.", 200, 409, 412, 413, 415)
+	created := a.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[todo.Todo](), true, "")
+	put.Responses = map[string]*huma.Response{"201": {Description: "Created", Content: map[string]*huma.MediaType{"application/json": {Schema: created}}}}
+	api.Register(a, put, h.put)
 	api.Register(a, op("patch-todo", http.MethodPatch, one, "Change a todo",
 		"A JSON merge patch: only what is there changes; `null` removes a note or a due date.", 200, 404, 409, 412, 413, 415), h.patch)
 	api.Register(a, op("delete-todo", http.MethodDelete, one, "Delete a todo", "", 204, 404, 409, 412), h.delete)

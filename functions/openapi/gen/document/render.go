@@ -157,7 +157,7 @@ func Page(document []byte) ([]byte, error) {
 	if err := json.Unmarshal(document, &s); err != nil {
 		return nil, fmt.Errorf("read OpenAPI document: %w", err)
 	}
-	t, err := template.New("docs").Parse(layout)
+	t, err := template.New("docs").Funcs(template.FuncMap{"prose": prose}).Parse(layout)
 	if err != nil {
 		return nil, fmt.Errorf("parse page: %w", err)
 	}
@@ -228,4 +228,17 @@ func objects(s spec) []object {
 		out = append(out, o)
 	}
 	return out
+}
+
+// prose shows what stands between backquotes as code. The text is escaped first.
+func prose(text string) template.HTML {
+	parts := strings.Split(template.HTMLEscapeString(text), "`")
+	var b strings.Builder
+	for i, p := range parts {
+		if i%2 == 1 && i < len(parts)-1 {
+			p = "<code>" + p + "</code>"
+		}
+		b.WriteString(p)
+	}
+	return template.HTML(b.String())
 }
