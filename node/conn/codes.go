@@ -49,6 +49,7 @@ var (
 	byeShutdown          = disconnect{3001, "shutdown"}
 	byeServerError       = disconnect{3004, "internal server error"}
 	byeExpired           = disconnect{3005, "connection expired"}
+	byeSubExpired        = disconnect{3006, "subscription expired"}
 	byeSlow              = disconnect{3008, "slow"}
 	byeInsufficientState = disconnect{3010, "insufficient state"}
 	byeForceReconnect    = disconnect{3011, "force reconnect"}
@@ -59,6 +60,7 @@ var (
 	byeStale             = disconnect{3502, "stale"}
 	byeForceNoReconnect  = disconnect{3503, "force disconnect"}
 	byeNotAvailable      = disconnect{3508, "not available"}
+	byeProtocolError     = disconnect{1002, "protocol error"}
 	byeTooLarge          = disconnect{1009, "message too large"}
 	byeNotUTF8           = disconnect{1007, "text is not UTF-8"}
 	byeUserLimit         = disconnect{4001, "too many connections of this user"} // ours; reconnects, because some of them may be dead

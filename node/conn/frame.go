@@ -24,6 +24,7 @@ const headerRoom = 10
 const (
 	opText  = 0x1
 	opClose = 0x8
+	opPong  = 0xa
 	final   = 0x80
 	rsv1    = 0x40 // compressed (RFC 7692)
 )

@@ -1,6 +1,7 @@
 package conn
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -20,9 +21,12 @@ func (s *Service) methods() map[string]rpcMethod {
 		"ack":       rpcAck,
 		// For operators.
 		"nodes":       operator(rpcNodes),
-		"connections": operator(rpcSurvey(surveyConnections, func(query) bool { return true })),
-		"disconnect":  operator(rpcSurvey(surveyDisconnect, func(q query) bool { return q.Client != "" || q.User != "" })),
-		"drain":       operator(rpcSurvey(surveyDrain, func(q query) bool { return q.Node != "" })),
+		"connections": operator(rpcSurvey(surveyConnections, func(*Service, order) error { return nil })),
+		"subscribe":   operator(rpcSurvey(surveySubscribe, func(s *Service, o order) error { return cmp.Or(s.mayExist(o.Channel), bad(!o.names())) })),
+		"unsubscribe": operator(rpcSurvey(surveyUnsubscribe, func(_ *Service, o order) error { return bad(o.Channel == "") })),
+		"disconnect":  operator(rpcSurvey(surveyDisconnect, func(_ *Service, o order) error { return bad(!o.names()) })),
+		"drain":       operator(rpcSurvey(surveyDrain, func(_ *Service, o order) error { return bad(o.Node == "") })),
+		"revoke":      operator(rpcRevoke),
 	}
 }
 

@@ -43,8 +43,12 @@ type Options struct {
 	Log         *slog.Logger
 
 	PingInterval, PongTimeout, HandshakeTimeout, AnnounceWindow time.Duration
+	// ExpiredGrace is how long a connection or subscription outlives its token, so that the client can refresh it.
+	ExpiredGrace time.Duration
 	// ConnectionsPerUser and ConnectionsPerIP are fleet-wide.
 	ConnectionsPerUser, ConnectionsPerIP int
+	// Limits of one connection, and of those of this node that have not connected yet; see package limit.
+	MessageBytes, QueueBytes, ChannelsPerClient, CommandsPerSecond, SubscribesPerSecond, Unauthenticated int
 	// Compression offers permessage-deflate: less traffic for more CPU and memory.
 	Compression bool
 	// ShedAge is how old a connection must be to be moved to another node.
@@ -70,7 +74,8 @@ type Service struct {
 	control  *bus.Control
 	meter    *meter
 	rpc      map[string]rpcMethod
-	greeting []byte // the connect reply's data
+	reads    chan struct{} // places of readsAtOnce
+	greeting []byte        // the connect reply's data
 
 	leaving leaving
 
@@ -103,10 +108,17 @@ func New(o Options) (*Service, error) {
 	o.ConnectionsPerUser = cmp.Or(o.ConnectionsPerUser, limit.ConnectionsPerUser)
 	o.ConnectionsPerIP = cmp.Or(o.ConnectionsPerIP, limit.ConnectionsPerIP)
 	o.ShedAge = cmp.Or(o.ShedAge, limit.ShedAge)
+	o.ExpiredGrace = cmp.Or(o.ExpiredGrace, expiredGrace)
+	o.MessageBytes = cmp.Or(o.MessageBytes, limit.MessageBytes)
+	o.QueueBytes = cmp.Or(o.QueueBytes, limit.QueueBytes)
+	o.ChannelsPerClient = cmp.Or(o.ChannelsPerClient, limit.ChannelsPerClient)
+	o.CommandsPerSecond = cmp.Or(o.CommandsPerSecond, limit.CommandsPerSecond)
+	o.SubscribesPerSecond = cmp.Or(o.SubscribesPerSecond, limit.SubscribesPerSecond)
+	o.Unauthenticated = cmp.Or(o.Unauthenticated, limit.Unauthenticated)
 	if o.PongTimeout >= o.PingInterval {
 		return nil, fmt.Errorf("conn: pong timeout %v must be under the ping interval %v", o.PongTimeout, o.PingInterval)
 	}
-	s := &Service{o: o, log: o.Log, clients: map[*client]struct{}{}, closed: true,
+	s := &Service{o: o, log: o.Log, clients: map[*client]struct{}{}, closed: true, reads: make(chan struct{}, readsAtOnce),
 		buckets: make([][]*client, max(4, int(o.PingInterval/tick)))}
 	s.rpc = s.methods()
 	greeting, err := json.Marshal(struct {
@@ -118,7 +130,7 @@ func New(o Options) (*Service, error) {
 	}
 	s.greeting = greeting
 	s.meter = newMeter(o.Metrics, s)
-	s.hub = hub.New(hub.Options{Encoder: encoder{}, Meter: s.meter, Window: o.AnnounceWindow})
+	s.hub = hub.New(hub.Options{Encoder: encoder{}, Meter: s.meter, Window: o.AnnounceWindow, QueueBytes: o.QueueBytes})
 	announced := func(name string) bool {
 		ns, err := o.Table.Lookup(name)
 		return err == nil && ns.JoinLeave
@@ -246,14 +258,14 @@ func (s *Service) members() map[string][]bus.ClientInfo {
 }
 
 // full says why an address gets no connection, or nothing. Limits over the fleet fail open while the others' counts are unknown.
-func (s *Service) full(ip string) (status int, why string) {
+func (s *Service) full(address string) (status int, why string) {
 	s.mu.Lock()
 	closed, pending := s.closed, s.pending
 	s.mu.Unlock()
-	switch n, known := s.lease.Counts().IP(ip); {
+	switch n, known := s.lease.Counts().IP(address); {
 	case closed:
 		return http.StatusServiceUnavailable, "this node takes no new connections"
-	case pending >= limit.Unauthenticated:
+	case pending >= s.o.Unauthenticated:
 		return http.StatusServiceUnavailable, "too many connections are waiting to be authenticated"
 	case known && n >= s.o.ConnectionsPerIP:
 		return http.StatusTooManyRequests, "too many connections from this address"
@@ -269,7 +281,7 @@ func (s *Service) add(c *client) bool {
 		return false
 	}
 	s.pending++
-	s.lease.Counts().Add("", c.remote)
+	s.lease.Counts().Add("", c.address)
 	s.clients[c] = struct{}{}
 	// A random second of the interval: everybody who came with one reconnect storm is not pinged at once.
 	i := rand.IntN(len(s.buckets))
@@ -280,7 +292,7 @@ func (s *Service) add(c *client) bool {
 
 func (s *Service) remove(c *client) {
 	counts := s.lease.Counts()
-	counts.Remove("", c.remote)
+	counts.Remove("", c.address)
 	s.mu.Lock()
 	delete(s.clients, c)
 	if c.counted != nil {
@@ -311,6 +323,15 @@ func (s *Service) admit(c *client, user string) bool {
 	c.counted = &user
 	s.mu.Unlock()
 	return true
+}
+
+// recoveryBytes is how much one reply, or all recoveries that are on their way to one client, may carry: half of its queue
+// (limit.RecoveryBytes).
+func (s *Service) recoveryBytes() int { return s.o.QueueBytes / 2 }
+
+// refuses reports whether a token has been revoked.
+func (s *Service) refuses(c token.Claims) bool {
+	return s.control.Refuses(c.User, c.Session, c.ID, c.IssuedAt)
 }
 
 const tick = time.Second

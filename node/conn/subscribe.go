@@ -11,7 +11,6 @@ import (
 	"tideline/node/hub"
 	"tideline/shared/bus"
 	"tideline/shared/channel"
-	"tideline/shared/limit"
 	"tideline/shared/token"
 )
 
@@ -32,31 +31,22 @@ func (c *client) subscribe(ctx context.Context, id uint32, req *protocol.Subscri
 		return errPermission
 	}
 	if req.Token != "" {
-		if sub.expires, err = c.subscriptionToken(ctx, req.Channel, req.Token); err != nil {
+		if sub.token, err = c.subscriptionToken(ctx, req.Channel, req.Token); err != nil {
 			return err
 		}
 	}
 	if err := c.reserve(req.Channel, sub); err != nil {
 		return err
 	}
-	rejected := false
-	err = c.enter(ctx, req, sub, func(j feed.Joined) func() []byte {
-		if j.Top.Epoch != "" && req.Recover && !j.Recovered && req.Flag&flagRejectUnrecovered != 0 {
-			rejected = true
-			return nil
+	return c.enter(ctx, req, sub, func(j feed.Joined, held int) (func() []byte, error) {
+		if req.Recover && !j.Recovered && req.Flag&flagRejectUnrecovered != 0 {
+			return nil, errUnrecoverable
 		}
 		return func() []byte {
+			defer c.recovering.Add(int64(-held))
 			return replyFrame(c.format, &protocol.Reply{Id: id, Subscribe: c.subscribeResult(req, sub, j)})
-		}
+		}, nil
 	})
-	if err == nil && rejected {
-		c.mu.Lock()
-		delete(c.subs, req.Channel)
-		c.mu.Unlock()
-		c.drop(req.Channel, sub, nil)
-		return errUnrecoverable
-	}
-	return err
 }
 
 // reserve takes the channel's place among the client's, so that a second subscribe is told.
@@ -69,15 +59,17 @@ func (c *client) reserve(name string, sub *subscription) error {
 	if !sub.serverSide && !c.subscribes.take(1, time.Now()) {
 		return errTooManyRequests
 	}
-	if len(c.subs) >= limit.ChannelsPerClient {
+	if len(c.subs) >= c.s.o.ChannelsPerClient {
 		return errLimitExceeded
 	}
 	c.subs[name] = sub
 	return nil
 }
 
-// enter makes the presence entry and joins the channel; on failure the channel's place is given up.
-func (c *client) enter(ctx context.Context, req *protocol.SubscribeRequest, sub *subscription, reply func(feed.Joined) func() []byte) error {
+// enter makes the presence entry and joins the channel; on failure the channel's place is given up. answer makes the frame that goes before the
+// first publication, or refuses; held is how many bytes of c.recovering belong to it.
+func (c *client) enter(ctx context.Context, req *protocol.SubscribeRequest, sub *subscription,
+	answer func(j feed.Joined, held int) (func() []byte, error)) error {
 	name := req.Channel
 	err := c.enterPresence(ctx, name, sub)
 	if err == nil {
@@ -86,7 +78,14 @@ func (c *client) enter(ctx context.Context, req *protocol.SubscribeRequest, sub 
 			since = &bus.Position{Epoch: req.Epoch, Offset: req.Offset}
 		}
 		hs := hub.NewSubscription(c.out, name, hub.Wishes{Members: sub.ns.JoinLeave && req.JoinLeave, Newest: sub.ns.Newest})
+		var no error
 		err = c.s.feed.Join(ctx, name, since, func(j feed.Joined) {
+			held := c.hold(&j)
+			frame, refused := answer(j, held)
+			if no = refused; no != nil {
+				c.recovering.Add(int64(-held))
+				return
+			}
 			c.mu.Lock()
 			sub.hub = hs
 			sub.epoch, sub.acked = j.Top.Epoch, j.Top.Offset
@@ -94,8 +93,12 @@ func (c *client) enter(ctx context.Context, req *protocol.SubscribeRequest, sub 
 				sub.acked = since.Offset // what is delivered again has not been confirmed
 			}
 			c.mu.Unlock()
-			c.s.hub.Enter(hs, j.Top, reply(j))
+			c.s.hub.Enter(hs, j.Top, frame)
 		})
+		if err == nil && no != nil {
+			c.s.feed.Release(name)
+			err = no
+		}
 	}
 	if err == nil {
 		return nil
@@ -110,6 +113,27 @@ func (c *client) enter(ctx context.Context, req *protocol.SubscribeRequest, sub 
 	return err
 }
 
+// hold reserves room in the client's queue for what was missed. All that is being recovered and what is queued already stay under half of the queue:
+// otherwise the client would be disconnected as slow, recover, and be disconnected again, for ever. What has no room is not recovered.
+func (c *client) hold(j *feed.Joined) int {
+	n := 0
+	for _, p := range j.Missed {
+		n += len(p.Data)
+		if p.Info != nil {
+			n += len(p.Info.User) + len(p.Info.Client) + len(p.Info.ConnInfo) + len(p.Info.ChanInfo)
+		}
+		for k, v := range p.Tags {
+			n += len(k) + len(v)
+		}
+	}
+	if n > 0 && c.recovering.Add(int64(n))+int64(c.out.Waiting()) > int64(c.s.recoveryBytes()) {
+		c.recovering.Add(int64(-n))
+		j.Missed, j.Recovered = nil, false
+		return 0
+	}
+	return n
+}
+
 func (c *client) enterPresence(ctx context.Context, name string, sub *subscription) error {
 	if !sub.ns.Presence {
 		return nil
@@ -120,21 +144,12 @@ func (c *client) enterPresence(ctx context.Context, name string, sub *subscripti
 	return c.s.lease.Enter(ctx, name, c.info(), sub.ns.JoinLeave)
 }
 
-// subscribeResult says where the subscription stands and what the client missed. What would fill half of its queue is not sent: the client would
-// be disconnected as slow, recover, and be disconnected again, for ever.
+// subscribeResult says where the subscription stands and what the client missed.
 func (c *client) subscribeResult(req *protocol.SubscribeRequest, sub *subscription, j feed.Joined) *protocol.SubscribeResult {
 	recoverable := sub.ns.HistorySize > 0 && (sub.ns.Recover || req.Recoverable || req.Recover)
 	res := &protocol.SubscribeResult{Recoverable: recoverable, Positioned: recoverable || req.Positioned, Epoch: j.Top.Epoch, Offset: j.Top.Offset,
 		WasRecovering: req.Recover, Recovered: req.Recover && j.Recovered}
-	res.Expires, res.Ttl = lifetime(sub.expires)
-	size := 0
-	for _, p := range j.Missed {
-		size += len(p.Data)
-	}
-	if size > limit.RecoveryBytes {
-		res.Recovered = false
-		return res
-	}
+	res.Expires, res.Ttl = lifetime(sub.token.Expires)
 	if len(j.Missed) > 0 {
 		res.Publications = make([]*protocol.Publication, len(j.Missed))
 		for i, p := range j.Missed {
@@ -168,7 +183,7 @@ func (c *client) serverSubscriptions(ctx context.Context, names []string, asked 
 			req.Recover, req.Epoch, req.Offset = old.Recover, old.Epoch, old.Offset
 		}
 		var joined feed.Joined
-		if err := c.enter(ctx, req, sub, func(j feed.Joined) func() []byte { joined = j; return nil }); err != nil {
+		if err := c.enter(ctx, req, sub, func(j feed.Joined, _ int) (func() []byte, error) { joined = j; return nil, nil }); err != nil {
 			return nil, err
 		}
 		results[name] = c.subscribeResult(req, sub, joined)
@@ -194,56 +209,47 @@ func (c *client) unsubscribe(id uint32, req *protocol.UnsubscribeRequest) error 
 }
 
 // subscriptionToken verifies a token for one channel and this user.
-func (c *client) subscriptionToken(ctx context.Context, name, given string) (time.Time, error) {
+func (c *client) subscriptionToken(ctx context.Context, name, given string) (token.Claims, error) {
 	claims, err := c.s.o.Verifier.Verify(ctx, given)
 	switch {
 	case errors.Is(err, token.ErrExpired):
-		return time.Time{}, errTokenExpired
+		return token.Claims{}, errTokenExpired
 	case errors.Is(err, token.ErrInvalid):
-		return time.Time{}, errPermission
+		c.s.log.Info("subscription token refused", "client", c.id, "remote", c.remote, "error", err)
+		return token.Claims{}, errPermission
 	case err != nil:
-		return time.Time{}, err
-	case claims.Channel != name || claims.User != c.user():
-		return time.Time{}, errPermission
+		return token.Claims{}, err
+	case claims.Channel != name || claims.User != c.user() || c.s.refuses(claims):
+		return token.Claims{}, errPermission
 	}
-	return claims.Expires, nil
+	return claims, nil
 }
 
 // subRefresh takes a new token for a subscription that was made with one.
 func (c *client) subRefresh(ctx context.Context, req *protocol.SubRefreshRequest) (*protocol.Reply, string, error) {
 	const method = "sub_refresh"
-	end, err := c.subscriptionToken(ctx, req.Channel, req.Token)
+	c.mu.Lock()
+	sub := c.subs[req.Channel]
+	c.mu.Unlock()
+	switch {
+	case sub == nil:
+		return nil, method, errPermission
+	case req.Token == "" || sub.token.Channel == "":
+		return nil, method, errBadRequest
+	}
+	claims, err := c.subscriptionToken(ctx, req.Channel, req.Token)
+	if errors.Is(err, errTokenExpired) {
+		return nil, method, byeSubExpired // as with refresh: an error would be the last word
+	}
 	if err != nil {
 		return nil, method, err
 	}
 	c.mu.Lock()
-	sub := c.subs[req.Channel]
-	if sub != nil {
-		sub.expires = end
-	}
+	sub.token = claims
 	c.mu.Unlock()
-	if sub == nil {
-		return nil, method, errPermission
-	}
 	res := &protocol.SubRefreshResult{}
-	res.Expires, res.Ttl = lifetime(end)
+	res.Expires, res.Ttl = lifetime(claims.Expires)
 	return &protocol.Reply{SubRefresh: res}, method, nil
-}
-
-// expireSubscriptions ends those whose token ran out without being refreshed; the client resubscribes with a new one.
-func (c *client) expireSubscriptions(now time.Time) {
-	c.mu.Lock()
-	expired := map[string]*subscription{}
-	for name, sub := range c.subs {
-		if sub.hub != nil && !sub.expires.IsZero() && now.After(sub.expires.Add(expiredGrace)) {
-			expired[name] = sub
-			delete(c.subs, name)
-		}
-	}
-	c.mu.Unlock()
-	for name, sub := range expired {
-		c.drop(name, sub, func() []byte { return c.unsubscribeFrame(name, unsubExpired, "subscription expired") })
-	}
 }
 
 // subscribed reports whether the client is in the channel.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -14,7 +15,6 @@ import (
 	"github.com/gorilla/websocket"
 
 	"tideline/node/hub"
-	"tideline/shared/limit"
 )
 
 // Path of the WebSocket endpoint, as the SDKs expect it.
@@ -30,7 +30,7 @@ func (s *Service) Register(mux *http.ServeMux) { mux.HandleFunc("GET "+Path, s.s
 var writeBuffers sync.Pool
 
 func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
-	if status, why := s.full(clientAddress(r, s.o.TrustedHops)); status != 0 {
+	if status, why := s.full(block(clientAddress(r, s.o.TrustedHops))); status != 0 {
 		// SDKs try again, and by then the load balancer knows, or the storm is over.
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, why, status)
@@ -54,7 +54,7 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		s.log.Info("upgrade refused", "remote", clientAddress(r, s.o.TrustedHops), "origin", r.Header.Get("Origin"), "error", err)
 		return // Upgrade has answered
 	}
-	ws.SetReadLimit(limit.MessageBytes)
+	ws.SetReadLimit(int64(s.o.MessageBytes))
 	c, err := s.newClient(ws, sock, r)
 	if err != nil {
 		s.log.Error("connection not set up", "error", err)
@@ -128,6 +128,19 @@ func clientAddress(r *http.Request, hops int) string {
 	return a
 }
 
+// block is what counts as one address: an IPv4 address, or the /64 of an IPv6 address, because whoever has one address of it has all.
+func block(address string) string {
+	a, err := netip.ParseAddr(address)
+	if err != nil || a.Unmap().Is4() {
+		return address
+	}
+	p, err := a.WithZone("").Prefix(64)
+	if err != nil {
+		return address
+	}
+	return p.String()
+}
+
 // hijacker hands gorilla our socket in place of the TCP connection.
 type hijacker struct {
 	http.ResponseWriter
@@ -159,7 +172,12 @@ func (s *socket) Write(p []byte) (int, error) {
 	if s.out == nil {
 		return s.TCPConn.Write(p)
 	}
-	s.out.Send(slices.Clone(p)) // p is gorilla's buffer
+	own := slices.Clone(p) // p is gorilla's buffer
+	if len(p) > 0 && p[0]&0xf == opClose {
+		s.out.Finish(own) // nothing follows a close frame
+	} else {
+		s.out.Send(own)
+	}
 	return len(p), nil
 }
 

@@ -147,7 +147,8 @@ func (f *Feed) Stats() Stats {
 }
 
 // Join follows a channel and calls enter under its lock, at a moment when the node's position is known and compared with Redis: the
-// Sink's next Publication for the channel is the one after Joined.Top. since, when set, is the position to recover from.
+// Sink's next Publication for the channel is the one after Joined.Top. since, when set, is the position to recover from; without an
+// epoch, its offset is taken for one of the channel's present epoch.
 // It fails with bus.ErrUnavailable when that moment doesn't come before ctx ends. Each successful Join needs one Release.
 func (f *Feed) Join(ctx context.Context, channel string, since *bus.Position, enter func(Joined)) error {
 	fo := f.acquire(channel)

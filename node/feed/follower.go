@@ -201,6 +201,9 @@ func (fo *follower) join(ctx context.Context, since *bus.Position, enter func(Jo
 			}
 			continue
 		}
+		if since != nil && since.Epoch == "" { // the offset alone is known: of whatever epoch there is
+			since = &bus.Position{Epoch: fo.pos.Epoch, Offset: since.Offset}
+		}
 		switch {
 		case since == nil:
 			enter(Joined{Top: fo.pos})

@@ -32,6 +32,7 @@ type outbox struct {
 	corked  bool
 	held    [][]byte // queued while corked
 	last    bool     // nothing is taken any more
+	parted  bool     // the last frame has been given
 	failed  bool
 	idle    chan struct{} // non-nil: closed when nothing is left to write
 }
@@ -131,10 +132,11 @@ func (o *outbox) discard() {
 
 func (o *outbox) finish(frame []byte) {
 	o.mu.Lock()
-	if o.failed {
+	if o.failed || o.parted {
 		o.mu.Unlock()
 		return
 	}
+	o.parted = true
 	if !o.last {
 		o.dropLocked()
 		o.last = true
