@@ -23,7 +23,7 @@ func (s *Service) registerNode(a *api.API) {
 		DefaultStatus: http.StatusNoContent, Summary: "Let the load balancer choose again",
 		Description: "Removes the cookies by which the load balancer brings this browser back to the same node. The next connection goes " +
 			"wherever the balancer likes, which may be the same node. No session is needed.",
-		Errors: []int{403}}, s.forgetNode)
+		Errors: []int{403, 422}}, s.forgetNode)
 }
 
 func (s *Service) forgetNode(context.Context, *struct{}) (*forgottenOutput, error) {
