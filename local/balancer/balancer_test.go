@@ -340,7 +340,7 @@ func TestAnIdleSocketIsCutAndABusyOneIsNot(t *testing.T) {
 	if line, err := heard.ReadString('\n'); err != nil || line != "heard\n" {
 		t.Errorf("a socket on which only the client talks was cut: %q %v", line, err)
 	}
-	conn, r, _ = dial(t, front, nil)
+	_, r, _ = dial(t, front, nil)
 	quiet := time.Now()
 	if _, err := r.ReadString('\n'); err == nil || time.Since(quiet) < idle/2 || time.Since(quiet) > 3*time.Second {
 		t.Errorf("an idle socket ended after %v with %v", time.Since(quiet), err)

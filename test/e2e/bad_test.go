@@ -48,6 +48,9 @@ func dial(t *testing.T, f *fleet.Fleet, header http.Header) (*raw, *http.Respons
 		return nil, res, err
 	}
 	t.Cleanup(func() { ws.Close() })
+	if res.Header.Get("X-Tideline-Node") == "" {
+		t.Error("the upgrade doesn't name the node")
+	}
 	return &raw{t, ws}, res, nil
 }
 

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"io"
+	"net/http"
 	"net/http/cookiejar"
 	"strings"
 	"syscall"
@@ -40,6 +41,24 @@ func TestTheWholeSystemInOneProcess(t *testing.T) {
 		c.subscribe(lobby)
 	}
 	crossing(t, ann, phone, bob, "before")
+
+	t.Run("a task reports its progress", func(t *testing.T) {
+		ann.subscribe("user:#" + ann.user)
+		var started struct{ Status int }
+		ann.mustDo(&started, "rest", args{"method": "POST", "path": "/api/tasks", "body": args{"kind": "import", "format": "json", "data": `[{"title":"imported"}]`}})
+		if started.Status != http.StatusAccepted {
+			t.Fatalf("starting an import answered %d", started.Status)
+		}
+		ann.event(0, "publication", "user:#"+ann.user, "task.completed")
+		phone.event(0, "publication", "todos:#"+ann.user, "todos.changed")
+	})
+	t.Run("the reference", func(t *testing.T) {
+		for _, path := range []string{"/api/docs", "/api/openapi.json"} {
+			if res, body := request(t, "GET", origin+path, "", ""); res.StatusCode != 200 || !strings.Contains(string(body), "/api/todos") {
+				t.Errorf("%s: %d %.200s", path, res.StatusCode, body)
+			}
+		}
+	})
 
 	t.Run("the operator's link", func(t *testing.T) {
 		link := strings.Replace(p.Await(`^operator (http://\S+)`)[1], "localhost", "127.0.0.1", 1)
@@ -93,7 +112,7 @@ func TestTheWholeSystemInOneProcess(t *testing.T) {
 			Body   struct{ Items []struct{ Title string } }
 		}
 		ann.mustDo(&list, "rest", args{"method": "GET", "path": "/api/todos"})
-		if len(list.Body.Items) != 1 || list.Body.Items[0].Title != "todo before" {
+		if len(list.Body.Items) != 2 || list.Body.Items[0].Title != "imported" || list.Body.Items[1].Title != "todo before" {
 			t.Errorf("todos after the restart: %+v", list)
 		}
 		phone.Kill() // who stays would make its node the busier one
