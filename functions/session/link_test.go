@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -157,5 +158,53 @@ func TestOperatorLink(t *testing.T) {
 	}
 	if _, _, err := w.MakeLink(t.Context(), strings.Repeat("u", session.UserBytes), nil); err != nil {
 		t.Errorf("the longest user: %v", err)
+	}
+}
+
+// spyStore remembers the ids of links.
+type spyStore struct {
+	session.Store
+	ids []string
+}
+
+func (s *spyStore) PutLink(ctx context.Context, id string, l session.Link) error {
+	s.ids = append(s.ids, id)
+	return s.Store.PutLink(ctx, id, l)
+}
+
+func TestTheStoreCannotSignIn(t *testing.T) {
+	var spy spyStore
+	w := newWorld(t, func(o *session.Options) { spy.Store = o.Store; o.Store = &spy })
+	seen := map[string]bool{}
+	for range 20 {
+		path, _, err := w.MakeLink(t.Context(), "ann", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[path] = true
+		id := spy.ids[len(spy.ids)-1]
+		if seen[id] || strings.Contains(path, id) || strings.Contains(id, strings.TrimPrefix(path, session.LinkPath)) {
+			t.Errorf("the id %q gives the link %q away", id, path)
+		}
+		seen[id] = true
+		w.browser().refused(410, session.CodeLinkExpired, "GET", session.LinkPath+id, "")
+	}
+	if len(seen) != 40 {
+		t.Errorf("%d different codes and ids, want 40", len(seen))
+	}
+}
+
+func TestAGuestWithRolesIsNoGuestForEver(t *testing.T) {
+	w := newWorld(t, nil)
+	path, _, err := w.MakeLink(t.Context(), session.GuestPrefix+"x", []string{"operator"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := w.browser()
+	b.must(303, "GET", path, "")
+	w.clock.advance(session.ReissueAfter)
+	b.must(200, "POST", "/api/session/token", "")
+	if end := b.must(200, "GET", "/api/session", "").Expires.Sub(w.clock.now()); end != session.SignInTTL-session.ReissueAfter {
+		t.Errorf("the session still lives %v", end)
 	}
 }
