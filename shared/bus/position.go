@@ -38,8 +38,9 @@ local e, o = top(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])
 return {e .. '.' .. replid(), o}
 `)
 
-// positionChunk is how many channels one pipeline asks for.
-const positionChunk = 256
+// positionChunk is how many channels one pipeline asks for. A pipeline has one read timeout, and the embedded server needs milliseconds for
+// a script.
+const positionChunk = 64
 
 var metaTTL = strconv.FormatInt(limit.MetaTTL.Milliseconds(), 10)
 

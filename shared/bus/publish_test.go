@@ -275,7 +275,7 @@ func suiteExpiry(t *testing.T, b *Bus) {
 }
 
 func suitePositions(t *testing.T, b *Bus) {
-	const n = 2*positionChunk + 10
+	const n = 3*positionChunk + 10
 	channels := make([]string, n)
 	for i := range channels {
 		channels[i] = fmt.Sprintf("chat:pos%d", i)
