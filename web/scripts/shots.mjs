@@ -2,14 +2,13 @@
 // Usage: node scripts/shots.mjs URL FOLDER. Needs Debian's Chromium, or CHROMIUM=/path.
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { chromium } from "playwright-core";
+import { CONNECTED, launch } from "./chromium.mjs";
 
 const url = process.argv[2] ?? "http://localhost:8080";
 const folder = process.argv[3] ?? "../test/artifacts/page";
 mkdirSync(folder, { recursive: true });
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const only = process.argv[4];
-const CONNECTED = '[data-testid="connection-state"][data-state="connected"]';
 const IDEAS = [
   "Check the bilge",
   "Order rope",
@@ -26,18 +25,7 @@ const complain = (text) => {
   say(text);
 };
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
-});
+const browser = await launch();
 for (const width of [1440, 390]) {
   for (const colorScheme of ["light", "dark"]) {
     if (only && only !== `${width}-${colorScheme}`) continue;
