@@ -316,7 +316,7 @@ func suiteKeysVanish(t *testing.T, b *Bus) {
 		for i := range 5 {
 			mustPublish(t, b, text(name, "new%d", i))
 		}
-		pubs, top, err := b.Since(t.Context(), name, Position{before.Epoch, 4})
+		_, top, err := b.Since(t.Context(), name, Position{before.Epoch, 4})
 		wantErr(t, err, ErrUnrecoverable)
 		if kind == keyStream {
 			if top != (Position{before.Epoch, 10}) {
@@ -327,7 +327,7 @@ func suiteKeysVanish(t *testing.T, b *Bus) {
 		if top.Epoch == before.Epoch || top.Offset != 5 {
 			t.Errorf("%s: top %+v, want a new epoch at 5", kind, top)
 		}
-		pubs, _, err = b.Since(t.Context(), name, Position{top.Epoch, 0})
+		pubs, _, err := b.Since(t.Context(), name, Position{top.Epoch, 0})
 		if err != nil || len(pubs) != 5 || string(pubs[0].Data) != "new0" {
 			t.Errorf("%s: new history %d, %v", kind, len(pubs), err)
 		}

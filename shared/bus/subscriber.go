@@ -69,8 +69,9 @@ func (s *Subscriber) Run(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	<-ctx.Done()
-	s.mu.Lock()   // from here on shard starts nothing
-	s.mu.Unlock() //nolint:staticcheck // the lock is a barrier
+	s.mu.Lock()
+	//lint:ignore SA2001 the lock is a barrier: from here on shard starts nothing
+	s.mu.Unlock()
 	s.wg.Wait()
 	return nil
 }
