@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/jsii-runtime-go"
@@ -75,6 +77,8 @@ func output(stack awscdk.Stack, e *edge.Edge, s settings.Settings) {
 		"PublisherPolicy": {e.Publisher.ManagedPolicyArn(), "attach it to whoever shall publish"},
 		"SessionArn":      {e.Session.Alias.FunctionArn(), "function"},
 		"KeysArn":         {e.Keys.Alias.FunctionArn(), "function"},
+		"Zones":           {jsii.String(cmp.Or(strings.Join(s.Zones, ","), settings.OwnChoice)), "fixed for the stack's life"},
+		"VPC":             {jsii.String(cmp.Or(s.VPCID, settings.OwnChoice)), "fixed for the stack's life"},
 		"EdgeMode":        {jsii.String(s.Edge), "fixed for the stack's life"},
 		"DataIsKept":      {jsii.String(fmt.Sprint(s.Prod)), "whether tables and buckets outlive the stack"},
 		"Version":         {jsii.String(s.Version), "what is deployed"},

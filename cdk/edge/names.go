@@ -6,6 +6,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/jsii-runtime-go"
 
+	"tideline/cdk/settings"
 	"tideline/shared/limit"
 )
 
@@ -67,9 +68,9 @@ var drain = struct{ grace, window, deregistration, stop, hook time.Duration }{
 	limit.DrainGrace, limit.DrainWindow, limit.DeregistrationDelay, limit.StopTimeout, limit.HookHeartbeat,
 }
 
-// Tags of everything that the stack makes. Billing and the drain's permission go by them.
+// Tags of everything that the stack makes. Billing, purging and the drain's permission go by them.
 const (
-	TagApp     = "tideline:app"
-	TagStage   = "tideline:stage"
-	TagVersion = "tideline:version"
+	TagApp     = settings.TagApp
+	TagStage   = settings.TagStage
+	TagVersion = settings.TagVersion
 )

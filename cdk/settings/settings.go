@@ -35,6 +35,16 @@ const (
 // CloudFrontRegion is the only region whose certificates and web ACLs CloudFront takes.
 const CloudFrontRegion = "us-east-1"
 
+// Tags of everything that a stack makes.
+const (
+	TagApp     = "tideline:app"
+	TagStage   = "tideline:stage"
+	TagVersion = "tideline:version"
+)
+
+// OwnChoice is what outputs say where nothing was set: CloudFormation takes no empty output.
+const OwnChoice = "default"
+
 // Bounds of the numbers that may be set.
 const (
 	maxNodes       = 200       // the default quota of targets per balancer and zone is 1,000

@@ -1,0 +1,110 @@
+// Command operate does what surrounds a deployment: doctor looks before it, verify after it, plan before a stack is destroyed, purge removes
+// what an earlier stack retained.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const usage = `usage: operate doctor [-c name=value]…     what would keep a deployment from succeeding
+       operate verify [URL] [-c stage=…]   whether a deployment, or make run, does what it should; without URL the deployed stack's
+       operate plan -c stage=…             what would go and what would stay, if the stack were destroyed
+       operate outputs -c stage=…          the outputs of the deployed stack
+       operate purge -c stage=… --confirm=STAGE   delete what an earlier stack of that stage retained, data included
+`
+
+// whole bounds each command; a purge of a large bucket may take this long.
+const whole = 15 * time.Minute
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, whole)
+	defer cancel()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// arguments of a command.
+type arguments struct {
+	url     string
+	confirm string
+	context map[string]any
+}
+
+func parse(args []string) (a arguments, err error) {
+	a.context = map[string]any{}
+	for i := 0; i < len(args); i++ {
+		switch arg := args[i]; {
+		case arg == "-c" || arg == "--context":
+			if i++; i == len(args) {
+				return a, errors.New("-c needs name=value")
+			}
+			name, value, ok := strings.Cut(args[i], "=")
+			if !ok {
+				return a, fmt.Errorf("-c %s: not name=value", args[i])
+			}
+			a.context[name] = value
+		case strings.HasPrefix(arg, "--confirm="):
+			a.confirm = strings.TrimPrefix(arg, "--confirm=")
+		case strings.HasPrefix(arg, "http://") || strings.HasPrefix(arg, "https://"):
+			a.url = strings.TrimSuffix(arg, "/")
+		default:
+			return a, fmt.Errorf("unknown argument %q\n%s", arg, usage)
+		}
+	}
+	return a, nil
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) == 0 {
+		return errors.New(usage)
+	}
+	a, err := parse(args[1:])
+	if err != nil {
+		return err
+	}
+	commands := map[string]func(context.Context, arguments, io.Writer) error{
+		"doctor": doctor, "verify": verify, "plan": plan, "outputs": outputs, "purge": purge}
+	command, ok := commands[args[0]]
+	if !ok {
+		return errors.New(usage)
+	}
+	return command(ctx, a, out)
+}
+
+// report prints one line for each thing that was looked at, and counts what is wrong.
+type report struct {
+	out   io.Writer
+	wrong int
+}
+
+func (r *report) ok(what, format string, args ...any)      { r.line("ok", what, format, args...) }
+func (r *report) unknown(what, format string, args ...any) { r.line("?", what, format, args...) }
+
+func (r *report) bad(what, format string, args ...any) {
+	r.wrong++
+	r.line("no", what, format, args...)
+}
+
+func (r *report) line(mark, what, format string, args ...any) {
+	fmt.Fprintf(r.out, "%-3s %-22s %s\n", mark, what, fmt.Sprintf(format, args...))
+}
+
+func (r *report) err(what string) error {
+	if r.wrong == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: %d wrong", what, r.wrong)
+}
