@@ -1,0 +1,198 @@
+// Package stream feeds channels whose source must be read exactly once in the fleet: a container's log, Docker's events, a log group.
+//
+// A node that has subscribers of such a channel competes for the channel's lock; the one that holds it reads the source and publishes for all, each
+// publication fenced by the lock and written together with the source's cursor. When its last local subscriber leaves, the lock is
+// released at once and another node with subscribers goes on from the cursor; when it dies, is paused or is cut off from Redis, its lock expires, and it has
+// stopped by itself before (bus.Lock). So nothing is published twice, and what a source can't resume is announced as a gap.
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"tideline/shared/bus"
+	"tideline/shared/channel"
+	"tideline/shared/limit"
+)
+
+// lockName is the name of a stream's lock in its channel's partition.
+const lockName = "stream"
+
+// Waits between attempts: for a lock that another node holds, and after a source or Redis has failed. Both are jittered by half.
+const (
+	heldWait = time.Second
+	failMin  = 500 * time.Millisecond
+	failMax  = 15 * time.Second
+)
+
+// Event is one thing that a source has seen. Cursor is where a reader that saw it goes on; it may stay empty when the source has no place to go back to.
+type Event struct {
+	Time   time.Time
+	Stream string // stdout, stderr, or what the source calls it
+	Text   string
+	Data   json.RawMessage // instead of Text, for structured events
+	Cursor string
+}
+
+// Source reads one kind of thing. Its methods may be called concurrently.
+type Source interface {
+	// Check answers nil when the channel names something of this source; otherwise an error that says what is wrong with the name.
+	Check(name string) error
+	// Read reads from after cursor ("" for now) and emits, in order, until ctx ends or the source does. emit's error ends the reading and is returned.
+	// A source that can't go on exactly after cursor calls gap first, and emits then.
+	Read(ctx context.Context, name, cursor string, emit func(Event) error, gap func(reason string) error) error
+}
+
+// ErrEnded is what Read returns when there is nothing more to come, ever, as long as nobody starts it again: the container was removed, say.
+var ErrEnded = errors.New("the source has ended")
+
+// Options of New.
+type Options struct {
+	Bus   *bus.Bus
+	Table *channel.Table
+	// Sources by the beginning of the channels they feed, "docker:logs:" for instance. The longest that fits is taken.
+	Sources map[string]Source
+	Log     *slog.Logger
+	Lock    bus.LockOptions // zero but in tests
+}
+
+// Streams runs the sources of the channels that this node has subscribers of. Watch and Unwatch are safe for concurrent use and don't block.
+type Streams struct {
+	o Options
+
+	mu      sync.Mutex
+	running context.Context // nil before Run
+	watched map[string]context.CancelFunc
+	wg      sync.WaitGroup
+}
+
+// New makes Streams; nothing is read before Run.
+func New(o Options) *Streams {
+	return &Streams{o: o, watched: map[string]context.CancelFunc{}}
+}
+
+// Run reads until ctx ends, and returns when all sources have been closed and their locks released.
+func (s *Streams) Run(ctx context.Context) error {
+	s.mu.Lock()
+	s.running = ctx
+	for name := range s.watched {
+		s.startLocked(name)
+	}
+	s.mu.Unlock()
+	<-ctx.Done()
+	s.mu.Lock()
+	s.running = nil
+	s.mu.Unlock()
+	s.wg.Wait()
+	return nil
+}
+
+// Follow tells whether this node has subscribers of a channel; channels that no source feeds are ignored.
+func (s *Streams) Follow(name string, on bool) {
+	if s.source(name) == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stop, watched := s.watched[name]
+	switch {
+	case on && !watched:
+		s.watched[name] = nil
+		if s.running != nil {
+			s.startLocked(name)
+		}
+	case !on && watched:
+		delete(s.watched, name)
+		if stop != nil {
+			stop()
+		}
+	}
+}
+
+// Check answers nil, or why a client can't subscribe to a channel that a source would feed.
+func (s *Streams) Check(name string) error {
+	if src := s.source(name); src != nil {
+		return src.Check(name)
+	}
+	return nil
+}
+
+func (s *Streams) source(name string) (found Source) {
+	longest := -1
+	for prefix, src := range s.o.Sources {
+		if strings.HasPrefix(name, prefix) && len(prefix) > longest {
+			found, longest = src, len(prefix)
+		}
+	}
+	return found
+}
+
+func (s *Streams) startLocked(name string) {
+	ctx, cancel := context.WithCancel(s.running)
+	s.watched[name] = cancel
+	s.wg.Go(func() {
+		defer cancel()
+		s.compete(ctx, name)
+	})
+}
+
+// compete tries to hold the channel's lock, and reads while it does, until ctx ends.
+func (s *Streams) compete(ctx context.Context, name string) {
+	fail := failMin
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := s.o.Bus.Hold(ctx, name, lockName, s.o.Lock, func(ctx context.Context, l *bus.Lock) error { return s.read(ctx, name, l) })
+		wait := heldWait
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, bus.ErrHeld):
+		default:
+			if time.Since(began) > failMax {
+				fail = failMin
+			}
+			wait, fail = fail, min(2*fail, failMax)
+			s.o.Log.Info("stream interrupted", "channel", name, "error", err, "again_in", wait)
+		}
+		pause := time.NewTimer(wait/2 + rand.N(wait))
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+		}
+		pause.Stop()
+	}
+}
+
+// read reads the source from the lock's cursor and publishes, until ctx ends with the lock.
+func (s *Streams) read(ctx context.Context, name string, l *bus.Lock) error {
+	ns, err := s.o.Table.Lookup(name)
+	if err != nil {
+		return err
+	}
+	s.o.Log.Info("stream begins here", "channel", name, "cursor", l.Cursor())
+	p := newPublisher(func(data []byte, cursor string) error {
+		once, cancel := context.WithTimeout(ctx, limit.PublishTimeout)
+		defer cancel()
+		_, err := s.o.Bus.Publish(once, bus.Publication{Channel: name, Data: data, Fence: l.Fence(cursor),
+			History: bus.History{Size: ns.HistorySize, TTL: ns.HistoryTTL}})
+		return err
+	})
+	reading, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var publishing sync.WaitGroup
+	publishing.Go(func() { stop(p.run(reading)) })
+	err = s.source(name).Read(reading, name, l.Cursor(), p.event, p.gap)
+	p.end(err)
+	publishing.Wait()
+	if cause := context.Cause(reading); err == nil || errors.Is(err, context.Canceled) && cause != nil {
+		err = cause
+	}
+	return fmt.Errorf("read %s: %w", name, err)
+}
