@@ -5,7 +5,7 @@ SHELL := /bin/sh
 
 page_sources := $(shell find web -name node_modules -prune -o -name dist -prune -o -type f -print 2>/dev/null)
 
-.PHONY: help run dev check test templates lint setup page functions bench-functions replay clean
+.PHONY: help run dev check test faults soak templates lint setup page functions bench-functions replay clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ test: setup node/page/dist/index.html ## all tests: unit, integration, end to en
 	npm --prefix web test
 	go test -race -shuffle=on -timeout 18m ./...
 	@scripts/test-templates.sh
+
+faults: ## break Redis, nodes and sockets under load, and count what was lost: about three minutes
+	go test ./test/faults -count=1 -v
+
+soak: ## the same with the long durations of the promises: about fifteen minutes
+	FAULTS_LONG=1 go test ./test/faults -count=1 -v -timeout 40m
 
 templates: ## the CloudFormation templates alone: their properties, cfn-lint, the AwsSolutions rules
 	@scripts/test-templates.sh

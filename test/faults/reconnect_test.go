@@ -61,6 +61,38 @@ func TestRandomCutsWhilePublishing(t *testing.T) {
 	}
 }
 
+// A node dies under load: its clients go to the others and miss nothing, and those of the others notice nothing.
+func TestNodeKilledUnderLoad(t *testing.T) {
+	t.Parallel()
+	rooms := []string{"chat:a", "chat:b"}
+	r := redistest.Start(t)
+	nodes := []*node{startNode(t, "a", r.URL()), startNode(t, "b", r.URL()), startNode(t, "c", r.URL())}
+	b := openBus(t, r.URL())
+	var ps []*publisher
+	for _, room := range rooms {
+		ps = append(ps, newPublisher(t, b, room))
+	}
+	var clients []*client
+	for i := range 60 {
+		clients = append(clients, newClient(t, fmt.Sprint("c", i), inTurn(i, nodes...), rooms...).start(t))
+	}
+	all := append(subscribers(clients), startSDK(t, "sdk", nodes[2].socket, rooms...))
+	awaitSubscribed(t, all)
+	stop := load(t, 20*time.Millisecond, ps...)
+	for _, dying := range nodes[:2] {
+		pass(t, 2*time.Second)
+		dying.Kill()
+		awaitSubscribed(t, all)
+	}
+	pass(t, time.Second)
+	stop()
+	c := verdict(t, all, ps...)
+	c.wantTold(t, false)
+	if c.reconnects < 40 {
+		t.Errorf("%d reconnects, and two of three nodes died under 60 clients", c.reconnects)
+	}
+}
+
 // readsMax is the handful: one for each moment at which the node has none in flight and somebody needs one.
 const readsMax = 5
 
