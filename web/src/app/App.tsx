@@ -1,7 +1,7 @@
 // The page's frame: session first, then the socket, then the three panels.
 
 import { TidelineProvider } from "@tideline/react";
-import { lazy, Suspense, useCallback, useEffect, useState } from "react";
+import { lazy, type MouseEvent, Suspense, useCallback, useEffect, useState } from "react";
 import { ChatPanel } from "./chat/ChatPanel";
 import { EdgePanel } from "./edge/EdgePanel";
 import { useMeter } from "./edge/telemetry";
@@ -18,6 +18,8 @@ import { ToastProvider } from "./ui/toast";
 // Not part of the first load. They are fetched while the page idles, so that a tab from before a deploy needs nothing that is gone.
 const link = () => import("./link/LinkDialog");
 const help = () => import("./HelpDialog");
+const fleet = () => import("./fleet/FleetView");
+const FleetView = lazy(fleet);
 const LinkDialog = lazy(link);
 const HelpDialog = lazy(help);
 /** When the rest of the code is fetched, milliseconds after the start. */
@@ -38,23 +40,28 @@ export function App() {
   );
 }
 
-const VIEWS = ["todos", "chat", "edge"] as const;
+const TABBED = ["todos", "chat", "edge"] as const;
+const VIEWS = [...TABBED, "nodes"] as const;
 type View = (typeof VIEWS)[number];
-const TABS: Record<View, { label: string; icon: IconName }> = {
+const TABS: Record<(typeof TABBED)[number], { label: string; icon: IconName }> = {
   todos: { label: "Todos", icon: "list" },
   chat: { label: "Chat", icon: "chat" },
   edge: { label: "Edge", icon: "pulse" },
 };
 
 function Shell({ session }: { session: Session }) {
-  const view = useView();
+  const isOperator = session.roles.includes("operator");
+  const view = useView(isOperator);
   const meter = useMeter();
   const [linking, setLinking] = useState(false);
   const [unread, setUnread] = useState(0);
   const openLink = useCallback(() => setLinking(true), []);
   const [helping, setHelping] = useState(false);
   useEffect(() => {
-    const timer = setTimeout(() => void Promise.allSettled([link(), help()]), SETTLED);
+    const timer = setTimeout(
+      () => void Promise.allSettled([link(), help(), ...(isOperator ? [fleet()] : [])]),
+      SETTLED,
+    );
     const press = (event: KeyboardEvent) => {
       if (isTyping(event.target) || event.metaKey || event.ctrlKey || event.altKey) return;
       if (event.key === "?") setHelping(true);
@@ -68,13 +75,14 @@ function Shell({ session }: { session: Session }) {
       clearTimeout(timer);
       window.removeEventListener("keydown", press);
     };
-  }, []);
+  }, [isOperator]);
   return (
     <div className="shell" data-view={view}>
-      <a className="skip" href="#main">
+      {/* biome-ignore lint/a11y/useValidAnchor: it goes to a place on this page, but must leave the address as it is */}
+      <a className="skip" href="#main" onClick={skip}>
         Skip to content
       </a>
-      <Header user={session.user} onLink={openLink} />
+      <Header user={session.user} isOperator={isOperator} onLink={openLink} />
       <Notice />
       <main id="main" className="panels" tabIndex={-1}>
         <Failure what="The todo list">
@@ -89,8 +97,17 @@ function Shell({ session }: { session: Session }) {
           </Failure>
         </div>
       </main>
+      {view === "nodes" && (
+        <main className="fleet-frame" tabIndex={-1}>
+          <Failure what="The list of nodes">
+            <Suspense fallback={null}>
+              <FleetView />
+            </Suspense>
+          </Failure>
+        </main>
+      )}
       <nav className="tabs" aria-label="Panels">
-        {VIEWS.map((name) => (
+        {TABBED.map((name) => (
           <a key={name} href={`#${name}`} data-tab={name} aria-current={view === name ? "page" : undefined}>
             <Icon name={TABS[name].icon} />
             <span>{TABS[name].label}</span>
@@ -113,14 +130,21 @@ function Shell({ session }: { session: Session }) {
   );
 }
 
-function useView(): View {
-  const read = (): View => VIEWS.find((name) => `#${name}` === location.hash) ?? "todos";
-  const [view, setView] = useState(read);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: read only looks at the location
+/** Moves the focus past the header; the address stays, since it names the view. */
+function skip(event: MouseEvent): void {
+  event.preventDefault();
+  const mains = [...document.querySelectorAll<HTMLElement>("main")];
+  mains.find((main) => main.offsetParent !== null)?.focus();
+}
+
+/** The panel or view that the address names; the operators' one only for them. */
+function useView(isOperator: boolean): View {
+  const [hash, setHash] = useState(() => location.hash);
   useEffect(() => {
-    const changed = () => setView(read());
+    const changed = () => setHash(location.hash);
     window.addEventListener("hashchange", changed);
     return () => window.removeEventListener("hashchange", changed);
   }, []);
-  return view;
+  const view = VIEWS.find((name) => `#${name}` === hash) ?? "todos";
+  return view === "nodes" && !isOperator ? "todos" : view;
 }

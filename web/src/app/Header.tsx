@@ -9,7 +9,8 @@ const NEXT: Record<Theme, Theme> = { auto: "light", light: "dark", dark: "auto" 
 const THEME_NAME: Record<Theme, string> = { auto: "as the system", light: "light", dark: "dark" };
 const THEME_ICON = { auto: "auto", light: "sun", dark: "moon" } as const;
 
-export function Header({ user, onLink }: { user: string; onLink: () => void }) {
+export function Header(props: { user: string; isOperator: boolean; onLink: () => void }) {
+  const { user, isOperator, onLink } = props;
   const [theme, setTheme] = useTheme();
   return (
     <header className="top">
@@ -19,6 +20,11 @@ export function Header({ user, onLink }: { user: string; onLink: () => void }) {
       </div>
       <ConnectionPill />
       <div className="top-actions">
+        {isOperator && (
+          <a className="button quiet small" href="#nodes">
+            Nodes
+          </a>
+        )}
         <button type="button" className="button quiet wide-only" onClick={onLink}>
           <Icon name="devices" />
           Open on another device
