@@ -44,6 +44,7 @@ type client struct {
 	connectedAt atomic.Int64           // Unix nanoseconds of the last successful connect
 	node, id    atomic.Pointer[string] // of the last successful connect
 	onConnect   func(time.Time)        // set before the start
+	bySrv       bool                   // the server subscribes it, by its token: it sends no subscribe commands
 
 	mu     sync.Mutex
 	conn   *session // nil while there is none
@@ -263,6 +264,7 @@ type wireConnect struct {
 	Data   struct {
 		Node string `json:"node"`
 	} `json:"data"`
+	Subs map[string]*wireSubscribe `json:"subs"`
 }
 
 type wireSubscribe struct {
@@ -305,14 +307,33 @@ func (s *session) hello() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id := s.expectLocked(pendingReply{})
-	fmt.Fprintf(&frame, `{"id":%d,"connect":{"token":%q,"name":"faults"}}`, id, s.c.token)
 	s.c.mu.Lock()
+	fmt.Fprintf(&frame, `{"id":%d,"connect":{"token":%q,"name":"faults","subs":%s}}`, id, s.c.token, s.c.positionsLocked())
 	for _, name := range s.c.order {
+		if s.c.bySrv {
+			break
+		}
 		frame.WriteByte('\n')
-		frame.Write(s.c.subs[name].request(s.expectLocked(pendingReply{channel: name})))
+		frame.Write(s.c.subs[name].command(s.expectLocked(pendingReply{channel: name})))
 	}
 	s.c.mu.Unlock()
 	return s.ws.WriteMessage(websocket.TextMessage, frame.Bytes())
+}
+
+// positionsLocked is what the connect command says of subscriptions that the server makes.
+func (c *client) positionsLocked() []byte {
+	subs := map[string]subscribeRequest{}
+	for name, r := range c.subs {
+		if req := r.request(); c.bySrv && req.Recover {
+			req.Channel = ""
+			subs[name] = req
+		}
+	}
+	b, err := json.Marshal(subs)
+	if err != nil {
+		panic(err) // strings and numbers
+	}
+	return b
 }
 
 func (s *session) expectLocked(p pendingReply) uint32 {
@@ -339,7 +360,7 @@ func (s *session) resubscribe(channel string, most time.Duration) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.c.mu.Lock()
-		frame := s.c.subs[channel].request(s.expectLocked(pendingReply{channel: channel}))
+		frame := s.c.subs[channel].command(s.expectLocked(pendingReply{channel: channel}))
 		s.c.mu.Unlock()
 		_ = s.ws.WriteMessage(websocket.TextMessage, frame) // the reader sees a broken connection
 	})
@@ -426,6 +447,13 @@ func (s *session) reply(m wireMessage) error {
 		if c.onConnect != nil {
 			c.onConnect(now)
 		}
+		c.mu.Lock()
+		for name, sub := range m.Connect.Subs {
+			if r := c.subs[name]; r != nil && c.bySrv {
+				r.subscribed(sub)
+			}
+		}
+		c.mu.Unlock()
 	case m.Error != nil:
 		if !m.Error.Temporary {
 			return m.Error

@@ -24,7 +24,6 @@ func (s *stretch) last() uint64 { return s.from + uint64(len(s.got)) }
 type record struct {
 	client, channel string
 	joinLeave       bool
-	alone           bool // subscribe without recovery, as a client that only looks
 
 	live          bool
 	stretches     []*stretch
@@ -49,20 +48,26 @@ func (r *record) current() *stretch {
 	return r.stretches[len(r.stretches)-1]
 }
 
-// request is the subscribe command, with the last position once there is one.
-func (r *record) request(id uint32) []byte {
-	type subscribe struct {
-		Channel   string `json:"channel"`
-		Recover   bool   `json:"recover,omitempty"`
-		Epoch     string `json:"epoch,omitempty"`
-		Offset    uint64 `json:"offset,omitempty"`
-		JoinLeave bool   `json:"join_leave,omitempty"`
-	}
-	s := subscribe{Channel: r.channel, JoinLeave: r.joinLeave}
-	if at := r.current(); at != nil && !r.alone {
+type subscribeRequest struct {
+	Channel   string `json:"channel,omitempty"`
+	Recover   bool   `json:"recover,omitempty"`
+	Epoch     string `json:"epoch,omitempty"`
+	Offset    uint64 `json:"offset,omitempty"`
+	JoinLeave bool   `json:"join_leave,omitempty"`
+}
+
+// request asks for the channel, from the last position once there is one.
+func (r *record) request() subscribeRequest {
+	s := subscribeRequest{Channel: r.channel, JoinLeave: r.joinLeave}
+	if at := r.current(); at != nil {
 		s.Recover, s.Epoch, s.Offset = true, at.epoch, at.last()
 	}
-	frame, err := json.Marshal(map[string]any{"id": id, "subscribe": s})
+	return s
+}
+
+// command is the subscribe command.
+func (r *record) command(id uint32) []byte {
+	frame, err := json.Marshal(map[string]any{"id": id, "subscribe": r.request()})
 	if err != nil {
 		panic(err) // strings and numbers
 	}
@@ -94,7 +99,7 @@ func (r *record) resumed(wasRecovering, recovered bool, epoch string, offset uin
 		}
 		return
 	}
-	if at != nil && !r.alone {
+	if at != nil {
 		r.told++
 		if !wasRecovering {
 			r.fault("a recovery was answered as if it had not been asked for")

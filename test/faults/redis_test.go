@@ -74,6 +74,23 @@ func TestRedisFlushed(t *testing.T) {
 	redisWhileLoaded(t, r, func(*scene) { r.Do("FLUSHALL") }).wantTold(t, true)
 }
 
+// A flush before which there were fewer publications than come after it: the new epoch's offsets reach those where subscribers stand, and
+// continue them by number. Nothing else happens that would make a node look.
+func TestRedisFlushedAndOffsetsReachedAgain(t *testing.T) {
+	t.Parallel()
+	r := redistest.Start(t)
+	s := newScene(t, r.URL())
+	for _, p := range s.publishers {
+		p.burst(t, 5)
+	}
+	s.caughtUp(t)
+	r.Do("FLUSHALL")
+	for _, p := range s.publishers {
+		p.burst(t, 10)
+	}
+	s.verdict(t, func() {}).wantTold(t, true)
+}
+
 // Each key of a channel deleted alone. Without its position a channel begins anew; without its stream the position stays, and only who
 // needs what was in it is told.
 func TestRedisKeyDeleted(t *testing.T) {

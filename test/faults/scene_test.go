@@ -12,7 +12,7 @@ import (
 // Sizes of a scene.
 const (
 	sceneRooms   = 3  // chat rooms
-	sceneClients = 12 // light clients a node, each in every room; one SDK client a node on top
+	sceneClients = 12 // light clients a node, each in every room; one of the SDK and one that the server subscribes on top
 	sceneEvery   = 50 * time.Millisecond
 )
 
@@ -43,6 +43,9 @@ func newScene(t *testing.T, redis string) *scene {
 	}
 	s.all = subscribers(s.clients)
 	for i, n := range s.nodes {
+		subscribed := newClient(t, fmt.Sprint("by-server-", i), at(n), rooms...)
+		subscribed.bySrv, subscribed.token = true, signed(t, subscribed.name, rooms...)
+		s.all = append(s.all, subscribed.start(t))
 		s.all = append(s.all, startSDK(t, fmt.Sprint("sdk-", i), n.socket, rooms...))
 	}
 	awaitSubscribed(t, s.all)

@@ -67,14 +67,14 @@ func openBus(t *testing.T, url string) *bus.Bus {
 	return b
 }
 
-// signed makes an access token for a user.
-func signed(t *testing.T, user string) string {
+// signed makes an access token for a user, whom the server subscribes to the channels.
+func signed(t *testing.T, user string, channels ...string) string {
 	t.Helper()
 	s, err := token.NewSecrets([]string{fleet.Secret}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := s.Sign(token.Claims{User: user, Expires: time.Now().Add(time.Hour)})
+	raw, err := s.Sign(token.Claims{User: user, Channels: channels, Expires: time.Now().Add(time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
