@@ -220,8 +220,10 @@ func rpcSurvey(method string, valid func(*Service, order) error) rpcMethod {
 
 // mayExist answers why there can't be such a channel, as commands do.
 func (s *Service) mayExist(name string) error {
-	_, err := s.o.Table.Lookup(name)
-	return channelError(err)
+	if _, err := s.o.Table.Lookup(name); err != nil {
+		return channelError(err)
+	}
+	return bad(s.o.Streams.Check(name) != nil)
 }
 
 func bad(wrong bool) error {

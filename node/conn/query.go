@@ -19,6 +19,9 @@ func (c *client) readable(name string) (channel.Namespace, error) {
 		c.mu.Unlock()
 		err = ns.MaySubscribe(id, name)
 	}
+	if err == nil && c.s.o.Streams.Check(name) != nil {
+		return ns, errBadRequest
+	}
 	return ns, channelError(err)
 }
 

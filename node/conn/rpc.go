@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/centrifugal/protocol"
@@ -14,7 +15,7 @@ type rpcMethod func(ctx context.Context, c *client, data []byte) (any, error)
 
 // methods is the registry of what clients may call.
 func (s *Service) methods() map[string]rpcMethod {
-	return map[string]rpcMethod{
+	all := map[string]rpcMethod{
 		"publish":   rpcPublish,
 		"node.info": rpcNodeInfo,
 		"time":      rpcTime,
@@ -28,6 +29,16 @@ func (s *Service) methods() map[string]rpcMethod {
 		"drain":       operator(rpcSurvey(surveyDrain, func(_ *Service, o order) error { return bad(o.Node == "") })),
 		"revoke":      operator(rpcRevoke),
 	}
+	for name, m := range s.o.Methods {
+		all[name] = operator(func(ctx context.Context, _ *client, data []byte) (any, error) {
+			answer, err := m(ctx, data)
+			if errors.Is(err, ErrBadRequest) {
+				return nil, errBadRequest
+			}
+			return answer, err
+		})
+	}
+	return all
 }
 
 func (c *client) call(ctx context.Context, req *protocol.RPCRequest) (*protocol.Reply, string, error) {

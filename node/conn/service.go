@@ -53,9 +53,34 @@ type Options struct {
 	Compression bool
 	// ShedAge is how old a connection must be to be moved to another node.
 	ShedAge time.Duration
+	// Streams, when not nil, feeds channels from sources of its own while this node follows them.
+	Streams Streams
+	// Methods are rpc methods for operators, beside those of this package. What they are called with is the client's; an error that
+	// is ErrBadRequest is answered with 107, any other with 100.
+	Methods map[string]func(ctx context.Context, data []byte) (any, error)
 	// DrainOrdered is called when an operator asks for this node to be drained; nil refuses. It must not block.
 	DrainOrdered func()
 }
+
+// ErrBadRequest is what one of Options.Methods wraps when its parameters make no sense.
+var ErrBadRequest = errors.New("bad request")
+
+// Streams is the part of stream.Streams that the service steers. All but Run are safe for concurrent use and don't block.
+type Streams interface {
+	// Follow tells whether this node follows a channel.
+	Follow(channel string, on bool)
+	// Check answers nil, or why there can't be a channel of that name.
+	Check(channel string) error
+	// Run works until ctx ends, and returns when everything that it started has ended.
+	Run(ctx context.Context) error
+}
+
+// noStreams feeds nothing.
+type noStreams struct{}
+
+func (noStreams) Follow(string, bool)           {}
+func (noStreams) Check(string) error            { return nil }
+func (noStreams) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 
 // States of a node, as the fleet sees it.
 const (
@@ -115,6 +140,9 @@ func New(o Options) (*Service, error) {
 	o.CommandsPerSecond = cmp.Or(o.CommandsPerSecond, limit.CommandsPerSecond)
 	o.SubscribesPerSecond = cmp.Or(o.SubscribesPerSecond, limit.SubscribesPerSecond)
 	o.Unauthenticated = cmp.Or(o.Unauthenticated, limit.Unauthenticated)
+	if o.Streams == nil {
+		o.Streams = noStreams{}
+	}
 	if o.PongTimeout >= o.PingInterval {
 		return nil, fmt.Errorf("conn: pong timeout %v must be under the ping interval %v", o.PongTimeout, o.PingInterval)
 	}
@@ -135,7 +163,7 @@ func New(o Options) (*Service, error) {
 		ns, err := o.Table.Lookup(name)
 		return err == nil && ns.JoinLeave
 	}
-	s.feed = feed.New(feed.Options{Source: o.Bus, Sink: s.hub, Log: o.Log, JoinLeave: announced})
+	s.feed = feed.New(feed.Options{Source: o.Bus, Sink: s.hub, Log: o.Log, JoinLeave: announced, Followed: o.Streams.Follow})
 	s.sub = o.Bus.NewSubscriber(s.feed)
 	s.feed.Attach(s.sub)
 	s.lease = o.Bus.NewLease(bus.LeaseOptions{Node: o.NodeID, Info: s.nodeInfo, Members: s.members, Announces: announced})
@@ -157,6 +185,7 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { return s.sub.Run(below) })
 	g.Go(func() error { return s.feed.Run(below) })
 	g.Go(func() error { return s.control.Run(below) })
+	g.Go(func() error { return s.o.Streams.Run(below) })
 	g.Go(func() error { return s.pingLoop(below) })
 	g.Go(func() error { return s.shedLoop(below) })
 	leave, stopLeave := context.WithCancel(below)

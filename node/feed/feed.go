@@ -77,7 +77,9 @@ type Options struct {
 	Sink   Sink
 	Log    *slog.Logger
 	// JoinLeave reports whether joins and leaves of a channel are delivered; the feed then keeps its set of members.
-	JoinLeave  func(channel string) bool
+	JoinLeave func(channel string) bool
+	// Followed is told when a channel begins and ceases to be followed, in this order for each channel. It must neither block nor call the feed. Nil is not told.
+	Followed   func(channel string, on bool)
 	Grace      time.Duration // limit.UnsubscribeGrace
 	CheckEvery time.Duration // limit.PositionCheckEvery
 }
@@ -88,6 +90,7 @@ type Feed struct {
 	sink       Sink
 	log        *slog.Logger
 	joinLeave  func(string) bool
+	followed   func(string, bool)
 	grace      time.Duration
 	checkEvery time.Duration
 	sub        Subscriber // set by Attach before Run
@@ -110,7 +113,10 @@ func New(o Options) *Feed {
 	if o.JoinLeave == nil {
 		o.JoinLeave = func(string) bool { return false }
 	}
-	f := &Feed{src: o.Source, sink: o.Sink, log: o.Log, joinLeave: o.JoinLeave,
+	if o.Followed == nil {
+		o.Followed = func(string, bool) {}
+	}
+	f := &Feed{src: o.Source, sink: o.Sink, log: o.Log, joinLeave: o.JoinLeave, followed: o.Followed,
 		grace: cmp.Or(o.Grace, limit.UnsubscribeGrace), checkEvery: cmp.Or(o.CheckEvery, limit.PositionCheckEvery),
 		reads:     rate.NewLimiter(limit.HistoryReadsPerSecond, limit.HistoryReadsPerSecond),
 		checks:    rate.NewLimiter(limit.PositionReadsPerSecond, limit.PositionReadsPerSecond),
@@ -171,6 +177,7 @@ func (f *Feed) acquire(channel string) *follower {
 			fo.members = &members{}
 		}
 		f.followers[channel] = fo
+		f.followed(channel, true)
 		f.sub.Subscribe(channel) // under f.mu, so that it can't overtake the Unsubscribe of a follower before
 	}
 	fo.refs++
@@ -239,6 +246,7 @@ func (f *Feed) sweep(now time.Time) {
 		if fo.refs == 0 && now.Sub(fo.idleSince) >= f.grace {
 			delete(f.followers, name)
 			f.sub.Unsubscribe(name)
+			f.followed(name, false)
 			f.ringBytes.Add(-fo.retire())
 			continue
 		}
