@@ -61,6 +61,34 @@ func TestRandomCutsWhilePublishing(t *testing.T) {
 	}
 }
 
+// A client comes from a node that has heard more than the one that it comes to, whose Redis connections are held up: it is answered only when
+// that node has caught up, and what it had is not repeated.
+func TestClientAheadOfItsNode(t *testing.T) {
+	t.Parallel()
+	const user, channel = "mover", "todos:#mover" // without presence, which would need an answer from Redis first
+	r := redistest.Start(t)
+	p := redistest.StartProxy(t, r.Addr())
+	quick, slow := startNode(t, "quick", r.URL()), startNode(t, "slow", p.URL())
+	mover, stays := newClient(t, user, at(quick), channel).start(t), newClient(t, user, at(slow), channel).start(t)
+	all := subscribers([]*client{mover, stays})
+	awaitSubscribed(t, all)
+	pub := newPublisher(t, openBus(t, r.URL()), channel)
+	pub.burst(t, 5)
+	awaitCaughtUp(t, all, []*publisher{pub})
+	p.PauseAnswers()
+	pub.burst(t, 5)
+	awaitCaughtUp(t, all[:1], []*publisher{pub}) // the other node stands five behind
+	moveTo(at(slow), mover)
+	mover.letGo()
+	within(t, 10*time.Second, "the node says that it can't answer now", func() error {
+		return check(mover.subErrors.Load() > 0, "no temporary error, and %d connects", mover.connects.Load())
+	})
+	p.Resume()
+	awaitSubscribed(t, all)
+	pub.burst(t, 5)
+	verdict(t, all, pub).wantTold(t, false)
+}
+
 // A node dies under load: its clients go to the others and miss nothing, and those of the others notice nothing.
 func TestNodeKilledUnderLoad(t *testing.T) {
 	t.Parallel()
