@@ -5,7 +5,7 @@ SHELL := /bin/sh
 
 page_sources := $(shell find web -name node_modules -prune -o -name dist -prune -o -type f -print 2>/dev/null)
 
-.PHONY: help run dev check test faults soak templates lint setup page functions bench-functions replay clean
+.PHONY: help run dev check test faults soak lint setup page functions bench-functions replay deploy doctor verify destroy purge clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,9 +33,6 @@ faults: ## break Redis, nodes and sockets under load, and count what was lost: a
 soak: ## the same with the long durations of the promises: about fifteen minutes
 	FAULTS_LONG=1 go test ./test/faults -count=1 -v -timeout 40m
 
-templates: ## the CloudFormation templates alone: their properties, cfn-lint, the AwsSolutions rules
-	@scripts/test-templates.sh
-
 lint: ## formatting, go vet, staticcheck, and the page's own linter
 	@scripts/lint
 
@@ -56,6 +53,21 @@ bench-functions: ## cold start and size of the Lambda functions
 
 replay: ## announce again what the outbox had to give up (AWS; STAGE=dev)
 	@scripts/replay.sh
+
+deploy: ## put STAGE=dev into your AWS account; settings by ARGS="-c name=value …", see docs/deployment.md
+	@STAGE='$(STAGE)' scripts/deploy.sh $(ARGS)
+
+doctor: ## what would keep a deployment of STAGE=dev from succeeding
+	@STAGE='$(STAGE)' scripts/doctor.sh $(ARGS)
+
+verify: ## whether URL=http://localhost:8080, or the deployed STAGE=dev, does what it should
+	@STAGE='$(STAGE)' scripts/verify.sh $(URL)
+
+destroy: ## say what destroying STAGE= would mean; with CONFIRM=<stage> do it
+	@go run ./cdk/operate destroy -c stage='$(STAGE)' --confirm='$(CONFIRM)'
+
+purge: ## list what a destroyed STAGE= has left; with CONFIRM=<stage> delete it, data included
+	@go run ./cdk/operate purge -c stage='$(STAGE)' --confirm='$(CONFIRM)'
 
 clean: ## remove what was built; todos and secrets in .tideline stay
 	rm -rf bin dist cdk.out test/artifacts

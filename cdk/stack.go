@@ -25,7 +25,8 @@ func declare(app awscdk.App, s settings.Settings, builds edge.Builds, region str
 	tag(stack, s)
 	e := edge.NewEdge(stack, "Edge", edgeProps(s, builds))
 	if s.App == settings.AppTodo {
-		todoapp.New(stack, "Todo", e, todoapp.Props{TableName: s.TableName, TableStreamARN: s.TableStreamARN})
+		a := todoapp.New(stack, "Todo", e, todoapp.Props{TableName: s.TableName, TableStreamARN: s.TableStreamARN})
+		outputApp(stack, a)
 	}
 	output(stack, e, s)
 	return stack
@@ -59,10 +60,7 @@ func edgeProps(s settings.Settings, builds edge.Builds) edge.Props {
 }
 
 func output(stack awscdk.Stack, e *edge.Edge, s settings.Settings) {
-	for name, o := range map[string]struct {
-		value *string
-		what  string
-	}{
+	outputs(stack, map[string]out{
 		"URL":             {e.URL, "the page"},
 		"WebSocketURL":    {e.SocketURL, "where clients connect"},
 		"BalancerDNSName": {e.Balancer.LoadBalancerDnsName(), "load balancer"},
@@ -82,7 +80,31 @@ func output(stack awscdk.Stack, e *edge.Edge, s settings.Settings) {
 		"EdgeMode":        {jsii.String(s.Edge), "fixed for the stack's life"},
 		"DataIsKept":      {jsii.String(fmt.Sprint(s.Prod)), "whether tables and buckets outlive the stack"},
 		"Version":         {jsii.String(s.Version), "what is deployed"},
-	} {
+	})
+}
+
+func outputApp(stack awscdk.Stack, a *todoapp.App) {
+	outputs(stack, map[string]out{
+		"TodoTable":           {a.Table.TableName(), "todos and tasks"},
+		"FilesBucket":         {a.Files.BucketName(), "imports and exports"},
+		"FailedRecordsBucket": {a.Failed.BucketName(), "stream records that were given up; make replay"},
+		"WorkQueue":           {a.Work.QueueUrl(), "tasks that wait"},
+		"WorkFailedQueue":     {a.WorkDead.QueueUrl(), "tasks that were given up"},
+		"TodosArn":            {a.Todos.Alias.FunctionArn(), "function"},
+		"TasksArn":            {a.Tasks.Alias.FunctionArn(), "function"},
+		"WorkerArn":           {a.Worker.Alias.FunctionArn(), "function"},
+		"OutboxArn":           {a.Outbox.Alias.FunctionArn(), "function"},
+	})
+}
+
+// out is one output of the stack.
+type out struct {
+	value *string
+	what  string
+}
+
+func outputs(stack awscdk.Stack, named map[string]out) {
+	for name, o := range named {
 		awscdk.NewCfnOutput(stack, jsii.String(name), &awscdk.CfnOutputProps{Value: o.value, Description: jsii.String(o.what)})
 	}
 }

@@ -17,12 +17,13 @@ import (
 const usage = `usage: operate doctor [-c name=value]…     what would keep a deployment from succeeding
        operate verify [URL] [-c stage=…]   whether a deployment, or make run, does what it should; without URL the deployed stack's
        operate plan -c stage=…             what would go and what would stay, if the stack were destroyed
+       operate destroy -c stage=… --confirm=STAGE   destroy the stack, after saying what that means
        operate outputs -c stage=…          the outputs of the deployed stack
        operate purge -c stage=… --confirm=STAGE   delete what an earlier stack of that stage retained, data included
 `
 
-// whole bounds each command; a purge of a large bucket may take this long.
-const whole = 15 * time.Minute
+// whole bounds each command. CloudFront's distribution and functions' network interfaces take long to go.
+const whole = 75 * time.Minute
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -76,7 +77,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	commands := map[string]func(context.Context, arguments, io.Writer) error{
-		"doctor": doctor, "verify": verify, "plan": plan, "outputs": outputs, "purge": purge}
+		"doctor": doctor, "verify": verify, "plan": plan, "outputs": outputs,
+		"destroy": destroy, "purge": purge}
 	command, ok := commands[args[0]]
 	if !ok {
 		return errors.New(usage)

@@ -168,3 +168,19 @@ func (a *Account) Targets(ctx context.Context, group string) ([]Target, error) {
 	err := a.Ask(ctx, "elasticloadbalancing", "DescribeTargetHealth", url.Values{"TargetGroupArn": {group}}, &answer)
 	return answer.Targets, err
 }
+
+// DeleteStack begins the deletion of a stack.
+func (a *Account) DeleteStack(ctx context.Context, name string) error {
+	return a.Ask(ctx, "cloudformation", "DeleteStack", url.Values{"StackName": {name}}, &struct{}{})
+}
+
+// TakeTerminationProtectionOff lets a stack be deleted.
+func (a *Account) TakeTerminationProtectionOff(ctx context.Context, stack string) error {
+	return a.Ask(ctx, "cloudformation", "UpdateTerminationProtection", url.Values{"StackName": {stack}, "EnableTerminationProtection": {"false"}}, &struct{}{})
+}
+
+// TakeBalancerProtectionOff lets a load balancer be deleted.
+func (a *Account) TakeBalancerProtectionOff(ctx context.Context, arn string) error {
+	return a.Ask(ctx, "elasticloadbalancing", "ModifyLoadBalancerAttributes", url.Values{"LoadBalancerArn": {arn},
+		"Attributes.member.1.Key": {"deletion_protection.enabled"}, "Attributes.member.1.Value": {"false"}}, &struct{}{})
+}
