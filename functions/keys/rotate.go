@@ -57,7 +57,7 @@ func (r *Rotation) Replace(ctx context.Context, ring, kid string) error {
 		c := token.Change{Remove: []string{kid}, Retire: map[string]time.Time{}}
 		now := r.now()
 		// The new key signs at once, in front of any that was waiting for its turn; the others are to retire as after any succession.
-		if err := r.add(&c, ring, now, now); err != nil {
+		if err := r.add(&c, ring, now, atOnce(now)); err != nil {
 			return c, err
 		}
 		for _, k := range state.Keys {
@@ -122,15 +122,16 @@ func (r *Rotation) due(ring string, state token.Ring) (token.Change, error) {
 	}
 	if len(keys) == 0 {
 		// The very first key has nobody to wait for: verifiers read on a key id that they don't know.
-		return c, r.add(&c, ring, now, now)
+		return c, r.add(&c, ring, now, atOnce(now))
 	}
 	last := keys[len(keys)-1]
-	if now.Before(last.SignFrom.Add(token.RotateEvery(ring) - token.Propagation)) {
+	// The newest key retires only if a hand was at work; then it needs a successor all the more, and lasts until that signs.
+	if last.Retire.IsZero() && now.Before(last.SignFrom.Add(token.RotateEvery(ring)-token.Propagation)) {
 		return c, nil
 	}
 	from := now.Add(token.Propagation)
-	if last.Retire.IsZero() {
-		c.Retire[last.ID] = retireAt(ring, from)
+	if at := retireAt(ring, from); last.Retire.Before(at) {
+		c.Retire[last.ID] = at
 	}
 	return c, r.add(&c, ring, now, from)
 }
@@ -143,6 +144,9 @@ func (r *Rotation) add(c *token.Change, ring string, now, from time.Time) error 
 	c.Add, c.AddPrivate = &pub, &priv
 	return nil
 }
+
+// atOnce is when a key signs from that must not wait: also by the clock of a signer that is behind.
+func atOnce(now time.Time) time.Time { return now.Add(-token.ClockSkew) }
 
 // retireAt is when the last token has expired that a key signed whose successor signs from then.
 func retireAt(ring string, from time.Time) time.Time {

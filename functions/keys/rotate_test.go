@@ -62,10 +62,10 @@ func TestLifeOfAKey(t *testing.T) {
 				rotate(t, r)
 			}
 			first := ring(t, s, name)
-			if len(first) != 1 || !first[0].SignFrom.Equal(start) || !first[0].Retire.IsZero() {
+			if len(first) != 1 || !first[0].SignFrom.Equal(start.Add(-token.ClockSkew)) || !first[0].Retire.IsZero() {
 				t.Fatalf("the first key: %+v", first)
 			}
-			c.advance(token.RotateEvery(name) - token.Propagation - time.Second)
+			c.advance(token.RotateEvery(name) - token.ClockSkew - token.Propagation - time.Second)
 			if rotate(t, r); len(ring(t, s, name)) != 1 {
 				t.Error("rotated too early")
 			}
@@ -335,6 +335,22 @@ func TestReplaceRefusesAStolenKeyAtOnce(t *testing.T) {
 	}
 	rotate(t, r)
 	if k := ring(t, s, token.RingAccess); len(k) != 1 || k[0].ID == kid {
+		t.Errorf("%+v", k)
+	}
+}
+
+func TestANewestKeyThatRetiresGetsASuccessorInTime(t *testing.T) {
+	c, s := newClock(), memory.New()
+	r := keys.NewRotation(s, c.now, quiet)
+	rotate(t, r)
+	only := ring(t, s, token.RingAccess)[0]
+	if err := s.ChangeRing(t.Context(), token.Change{Ring: token.RingAccess, Version: 1, Retire: map[string]time.Time{only.ID: c.now().Add(time.Minute)}}); err != nil {
+		t.Fatal(err)
+	}
+	rotate(t, r)
+	rotate(t, r)
+	k := ring(t, s, token.RingAccess)
+	if len(k) != 2 || !k[0].Retire.After(k[1].SignFrom.Add(token.TokenLife(token.RingAccess))) || !k[1].Retire.IsZero() {
 		t.Errorf("%+v", k)
 	}
 }
