@@ -26,7 +26,15 @@ import (
 const (
 	maxTrustedHops = 8                // proxies between the browser and a node
 	maxDrain       = 30 * time.Minute // DRAIN_GRACE, DRAIN_WINDOW and SHED_AGE, each
-	maxConnections = 10_000_000       // CONNECTIONS_PER_USER and CONNECTIONS_PER_IP, each
+	maxConnections = 10_000_000       // CONNECTIONS_PER_USER, CONNECTIONS_PER_IP and UNAUTHENTICATED, each
+	minMessage     = 1 << 10          // MESSAGE_BYTES
+	maxMessage     = 1 << 20
+	minQueue       = 2 * limit.DataBytes // QUEUE_BYTES: room for one recovered publication of the largest kind
+	maxQueue       = 64 << 20
+	maxRate        = 10_000 // COMMANDS_PER_SECOND and SUBSCRIBES_PER_SECOND, each
+	maxChannels    = 10_000 // CHANNELS_PER_CLIENT
+	minHandshake   = 100 * time.Millisecond // HANDSHAKE_TIMEOUT
+	maxHandshake   = time.Minute
 )
 
 // Config is a node's settings, checked. ParseConfig makes one from the environment, package local fills one in by hand.
@@ -47,9 +55,13 @@ type Config struct {
 	Compression     bool
 	// ConnectionsPerUser and ConnectionsPerIP are over the whole fleet.
 	ConnectionsPerUser, ConnectionsPerIP int
-	ShedAge                              time.Duration
-	LogLevel                             slog.Level
-	LogText                              bool // for a person; false is JSON
+	// What one connection may take, and how many of this node may wait to be authenticated.
+	MessageBytes, QueueBytes, ChannelsPerClient, CommandsPerSecond, SubscribesPerSecond, Unauthenticated int
+
+	HandshakeTimeout time.Duration
+	ShedAge          time.Duration
+	LogLevel         slog.Level
+	LogText          bool // for a person; false is JSON
 }
 
 // setting is one environment variable.
@@ -71,6 +83,13 @@ var settings = []setting{
 	{"METADATA_URL", "", "EC2 instance metadata service to watch for the instance's end, http://169.254.169.254 there (default: not watched)"},
 	{"CONNECTIONS_PER_USER", strconv.Itoa(limit.ConnectionsPerUser), "most connections of one user in the whole fleet"},
 	{"CONNECTIONS_PER_IP", strconv.Itoa(limit.ConnectionsPerIP), "most connections of one address in the whole fleet"},
+	{"MESSAGE_BYTES", strconv.Itoa(limit.MessageBytes), "largest frame that a client may send"},
+	{"QUEUE_BYTES", strconv.Itoa(limit.QueueBytes), "most that waits for one connection before it is closed as slow; half of it bounds a reply"},
+	{"CHANNELS_PER_CLIENT", strconv.Itoa(limit.ChannelsPerClient), "most subscriptions of one connection"},
+	{"COMMANDS_PER_SECOND", strconv.Itoa(limit.CommandsPerSecond), "commands of one connection; ten seconds' worth may come at once"},
+	{"SUBSCRIBES_PER_SECOND", strconv.Itoa(limit.SubscribesPerSecond), "subscribe commands of one connection; twice CHANNELS_PER_CLIENT may come at once"},
+	{"UNAUTHENTICATED", strconv.Itoa(limit.Unauthenticated), "most connections of this node that have not authenticated yet"},
+	{"HANDSHAKE_TIMEOUT", limit.HandshakeTimeout.String(), "how long a connection may take to authenticate"},
 	{"SHED_AGE", limit.ShedAge.String(), "how old a connection must be to be moved from a node far above the fleet's mean; at least as long as the load balancer's affinity cookie"},
 	{"CHANNELS_FILE", "", "JSON file of the namespaces: who may subscribe and publish, history, presence (default: the shipped ones); docs/protocol.md has its form"},
 	{"COMPRESSION", "off", "on offers permessage-deflate to clients: less traffic for more CPU and memory"},
@@ -97,16 +116,23 @@ func ParseConfig(getenv func(string) string) (Config, error) {
 		AllowedOrigins: p.origins("ALLOWED_ORIGINS"),
 		TrustedHops:    p.number("TRUSTED_HOPS", 0, maxTrustedHops),
 		Scheme:         p.oneOf("PUBLIC_SCHEME", "http", "https"),
-		DrainGrace:     p.duration("DRAIN_GRACE", maxDrain),
-		DrainWindow:    p.duration("DRAIN_WINDOW", maxDrain),
+		DrainGrace:     p.duration("DRAIN_GRACE", 0, maxDrain),
+		DrainWindow:    p.duration("DRAIN_WINDOW", 0, maxDrain),
 		MetadataURL:    p.url("METADATA_URL"),
 		Channels:       p.channels("CHANNELS_FILE"),
 		Compression:    p.oneOf("COMPRESSION", "off", "on") == "on",
-		ShedAge:        p.duration("SHED_AGE", maxDrain),
+		ShedAge:        p.duration("SHED_AGE", 0, maxDrain),
 
-		ConnectionsPerUser: p.number("CONNECTIONS_PER_USER", 1, maxConnections),
-		ConnectionsPerIP:   p.number("CONNECTIONS_PER_IP", 1, maxConnections),
-		LogText:            p.oneOf("LOG_FORMAT", "json", "text") == "text",
+		ConnectionsPerUser:  p.number("CONNECTIONS_PER_USER", 1, maxConnections),
+		ConnectionsPerIP:    p.number("CONNECTIONS_PER_IP", 1, maxConnections),
+		MessageBytes:        p.number("MESSAGE_BYTES", minMessage, maxMessage),
+		QueueBytes:          p.number("QUEUE_BYTES", minQueue, maxQueue),
+		ChannelsPerClient:   p.number("CHANNELS_PER_CLIENT", 1, maxChannels),
+		CommandsPerSecond:   p.number("COMMANDS_PER_SECOND", 1, maxRate),
+		SubscribesPerSecond: p.number("SUBSCRIBES_PER_SECOND", 1, maxRate),
+		Unauthenticated:     p.number("UNAUTHENTICATED", 1, maxConnections),
+		HandshakeTimeout:    p.duration("HANDSHAKE_TIMEOUT", minHandshake, maxHandshake),
+		LogText:             p.oneOf("LOG_FORMAT", "json", "text") == "text",
 	}
 	if err := c.LogLevel.UnmarshalText([]byte(p.oneOf("LOG_LEVEL", "debug", "info", "warn", "error"))); err != nil {
 		c.LogLevel = slog.LevelInfo // oneOf has reported it
@@ -192,10 +218,10 @@ func (p *parser) number(name string, low, high int) int {
 	return n
 }
 
-func (p *parser) duration(name string, high time.Duration) time.Duration {
+func (p *parser) duration(name string, low, high time.Duration) time.Duration {
 	d, err := time.ParseDuration(p.get(name))
-	if err != nil || d < 0 || d > high {
-		p.wrong(name, "%q is not a duration from 0s to %s, such as 20s", p.get(name), high)
+	if err != nil || d < low || d > high {
+		p.wrong(name, "%q is not a duration from %s to %s, such as 20s", p.get(name), low, high)
 	}
 	return d
 }

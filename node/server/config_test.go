@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tideline/shared/limit"
 )
 
 const secret = "0123456789abcdef0123456789abcdef"
@@ -44,6 +46,24 @@ func TestConfigTakesEverySetting(t *testing.T) {
 	}
 }
 
+func TestConfigLimits(t *testing.T) {
+	c, err := ParseConfig(env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.MessageBytes != limit.MessageBytes || c.QueueBytes != limit.QueueBytes || c.ChannelsPerClient != limit.ChannelsPerClient ||
+		c.CommandsPerSecond != limit.CommandsPerSecond || c.SubscribesPerSecond != limit.SubscribesPerSecond || c.Unauthenticated != limit.Unauthenticated ||
+		c.HandshakeTimeout != limit.HandshakeTimeout || c.ConnectionsPerUser != limit.ConnectionsPerUser || c.ConnectionsPerIP != limit.ConnectionsPerIP {
+		t.Errorf("defaults are not those of package limit: %+v", c)
+	}
+	c, err = ParseConfig(env("MESSAGE_BYTES", "1024", "QUEUE_BYTES", "131072", "CHANNELS_PER_CLIENT", "1", "COMMANDS_PER_SECOND", "2", "SUBSCRIBES_PER_SECOND", "3",
+		"UNAUTHENTICATED", "4", "HANDSHAKE_TIMEOUT", "100ms", "CONNECTIONS_PER_USER", "5", "CONNECTIONS_PER_IP", "6"))
+	if err != nil || c.MessageBytes != 1024 || c.QueueBytes != 131072 || c.ChannelsPerClient != 1 || c.CommandsPerSecond != 2 || c.SubscribesPerSecond != 3 ||
+		c.Unauthenticated != 4 || c.HandshakeTimeout != 100*time.Millisecond || c.ConnectionsPerUser != 5 || c.ConnectionsPerIP != 6 {
+		t.Errorf("%v %+v", err, c)
+	}
+}
+
 func TestConfigReportsEachMistakeByName(t *testing.T) {
 	for _, c := range []struct{ name, value, says string }{
 		{"PORT", "65536", "65536"}, {"PORT", "-1", "-1"}, {"PORT", "http", "http"}, {"PORT", "a:b:c", "host:port"},
@@ -57,6 +77,9 @@ func TestConfigReportsEachMistakeByName(t *testing.T) {
 		{"ALLOWED_ORIGINS", "https://a.example/path", "origin"}, {"ALLOWED_ORIGINS", "ftp://a.example", "origin"}, {"ALLOWED_ORIGINS", "https://u@a.example", "origin"},
 		{"TRUSTED_HOPS", "9", "from 0 to 8"}, {"TRUSTED_HOPS", "-1", "from 0 to 8"}, {"TRUSTED_HOPS", "one", "from 0 to 8"},
 		{"PUBLIC_SCHEME", "wss", "http, https"}, {"LOG_LEVEL", "loud", "debug"}, {"LOG_FORMAT", "xml", "json"},
+		{"MESSAGE_BYTES", "1023", "from 1024 to 1048576"}, {"MESSAGE_BYTES", "1048577", "from 1024"}, {"QUEUE_BYTES", "131071", "from 131072"},
+		{"CHANNELS_PER_CLIENT", "0", "from 1 to 10000"}, {"COMMANDS_PER_SECOND", "10001", "from 1 to 10000"}, {"SUBSCRIBES_PER_SECOND", "0", "from 1"},
+		{"UNAUTHENTICATED", "0", "from 1"}, {"HANDSHAKE_TIMEOUT", "99ms", "from 100ms to 1m0s"}, {"HANDSHAKE_TIMEOUT", "61s", "from 100ms"},
 		{"DRAIN_GRACE", "20", "duration"}, {"DRAIN_GRACE", "-1s", "duration"}, {"DRAIN_WINDOW", "30m1s", "duration"},
 	} {
 		_, err := ParseConfig(env(c.name, c.value))

@@ -49,6 +49,8 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 		Bus: b, Table: table, Verifier: verifier,
 		AllowedOrigins: c.AllowedOrigins, TrustedHops: c.TrustedHops,
 		ConnectionsPerUser: c.ConnectionsPerUser, ConnectionsPerIP: c.ConnectionsPerIP, ShedAge: c.ShedAge, Compression: c.Compression,
+		MessageBytes: c.MessageBytes, QueueBytes: c.QueueBytes, ChannelsPerClient: c.ChannelsPerClient, CommandsPerSecond: c.CommandsPerSecond,
+		SubscribesPerSecond: c.SubscribesPerSecond, Unauthenticated: c.Unauthenticated, HandshakeTimeout: c.HandshakeTimeout,
 		DrainOrdered: func() { order("an operator") },
 		Metrics:      prometheus.WrapRegistererWith(prometheus.Labels{"instance": c.NodeID}, registry), Log: log,
 	})
