@@ -6,7 +6,6 @@
 package lambdatest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -82,15 +81,23 @@ type Function struct {
 	t    T
 	bin  string
 	env  []string
-	logs syncBuffer
+	logs *os.File // written by the process itself, so that what it wrote before it answered is there
 	box  *sandbox
 }
 
 // Deploy makes a function of a binary. Env are further variables, as NAME=value. The sandbox ends with the test.
 func Deploy(t T, bin string, env ...string) *Function {
 	t.Helper()
-	f := &Function{t: t, bin: bin, env: env}
-	t.Cleanup(f.Kill)
+	logs, err := os.CreateTemp("", "tideline-function-*.log")
+	if err != nil {
+		t.Fatalf("lambdatest: %v", err)
+	}
+	f := &Function{t: t, bin: bin, env: env, logs: logs}
+	t.Cleanup(func() {
+		f.Kill()
+		_ = logs.Close()
+		_ = os.Remove(logs.Name())
+	})
 	return f
 }
 
@@ -165,7 +172,13 @@ func (f *Function) Invoke(payload []byte, options ...Option) Result {
 }
 
 // Logs is all that the function wrote so far, over all its sandboxes.
-func (f *Function) Logs() string { return f.logs.String() }
+func (f *Function) Logs() string {
+	b, err := os.ReadFile(f.logs.Name())
+	if err != nil {
+		f.t.Fatalf("lambdatest: %v", err)
+	}
+	return string(b)
+}
 
 // Kill throws the sandbox away, as Lambda does: without a word. The next event is a cold start.
 func (f *Function) Kill() {
@@ -173,24 +186,6 @@ func (f *Function) Kill() {
 		f.box.kill()
 		f.box = nil
 	}
-}
-
-// syncBuffer is written by the process and read by the test.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // FreePort answers a TCP port on loopback that was free a moment ago.

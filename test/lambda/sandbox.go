@@ -41,7 +41,7 @@ func (f *Function) start() *sandbox {
 		"AWS_LAMBDA_FUNCTION_VERSION=$LATEST", "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test",
 		"AWS_EC2_METADATA_DISABLED=true", "LANG=en_US.UTF-8", "TZ=:UTC", "HOME=/nonexistent", "PATH=/usr/bin:/bin"}, f.env...)
 	b.cmd.Dir = "/"
-	b.cmd.Stdout, b.cmd.Stderr = &f.logs, &f.logs
+	b.cmd.Stdout, b.cmd.Stderr = f.logs, f.logs
 	if err := b.cmd.Start(); err != nil {
 		_ = b.server.Close()
 		<-b.served
