@@ -5,7 +5,7 @@ SHELL := /bin/sh
 
 page_sources := $(shell find web -name node_modules -prune -o -name dist -prune -o -type f -print 2>/dev/null)
 
-.PHONY: help run dev check test faults soak lint setup page functions bench-functions replay deploy doctor verify destroy purge clean
+.PHONY: help run dev check test faults soak templates lint setup page functions bench-functions replay deploy doctor verify destroy purge clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ faults: ## break Redis, nodes and sockets under load, and count what was lost: a
 
 soak: ## the same with the long durations of the promises: about fifteen minutes
 	FAULTS_LONG=1 go test ./test/faults -count=1 -v -timeout 40m
+
+templates: ## the CloudFormation templates alone: their properties, cfn-lint, the AwsSolutions rules
+	@scripts/test-templates.sh
 
 lint: ## formatting, go vet, staticcheck, and the page's own linter
 	@scripts/lint
