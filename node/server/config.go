@@ -31,8 +31,8 @@ const (
 	maxMessage     = 1 << 20
 	minQueue       = 2 * limit.DataBytes // QUEUE_BYTES: room for one recovered publication of the largest kind
 	maxQueue       = 64 << 20
-	maxRate        = 10_000 // COMMANDS_PER_SECOND and SUBSCRIBES_PER_SECOND, each
-	maxChannels    = 10_000 // CHANNELS_PER_CLIENT
+	maxRate        = 10_000                 // COMMANDS_PER_SECOND and SUBSCRIBES_PER_SECOND, each
+	maxChannels    = 10_000                 // CHANNELS_PER_CLIENT
 	minHandshake   = 100 * time.Millisecond // HANDSHAKE_TIMEOUT
 	maxHandshake   = time.Minute
 )
