@@ -376,3 +376,30 @@ func copyDB(t *testing.T, from, to string) {
 		t.Fatal(err)
 	}
 }
+
+func TestWorkersThatDieAfterAStepEachFinishInTheEnd(t *testing.T) {
+	p := newPlace(t)
+	const rows = (tasks.AttemptsMax + 4) * todo.TaskRows
+	a := p.start("ann", map[string]any{"kind": "import", "format": "csv", "data": numbered(rows)})
+	now := time.Now()
+	p.now = func() time.Time { return now }
+	for range tasks.AttemptsMax + 3 { // more than may die without progress
+		dies := &faulty{Store: p.store, before: func(n int) error {
+			if n > 2 { // the claim and one step are written
+				return todo.ErrUnavailable
+			}
+			return nil
+		}}
+		if err := p.worker(dies, false).Do(t.Context(), "ann", a.ID); !errors.Is(err, todo.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		now = now.Add(tasks.LeaseTTL)
+	}
+	if err := p.worker(p.store, false).Do(t.Context(), "ann", a.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.wait("ann", a.ID); got.State != todo.Completed {
+		t.Errorf("ended as %+v %+v", got.Task, got.Error)
+	}
+	p.once("ann", rows)
+}
