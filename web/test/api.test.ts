@@ -1,3 +1,4 @@
+// @vitest-environment node
 // The REST client against a real HTTP server in the test.
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";

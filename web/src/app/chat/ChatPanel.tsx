@@ -162,6 +162,7 @@ function Presence({ users, me, current }: { users: readonly string[]; me: string
         type="button"
         className="presence-summary"
         aria-expanded={open}
+        data-known={current || here.length > 0}
         onClick={() => setOpen((was) => !was)}
       >
         <span className="faces">

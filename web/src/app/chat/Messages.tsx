@@ -81,7 +81,11 @@ export function Messages({ room, name, me, moves, visible, onUnread }: MessagesP
       >
         {room.isLoading ? (
           <p className="messages-note" role="status">
-            {room.error ? `This room can’t be opened: ${room.error}.` : "Reading the room…"}
+            {room.error === undefined
+              ? "Reading the room…"
+              : room.isRefused
+                ? `This room can’t be opened: ${room.error}.`
+                : "The chat is not available for the moment. Trying again."}
           </p>
         ) : lines.length === 0 ? (
           <div className="messages-note">

@@ -15,7 +15,9 @@ export interface Room {
   /** Reading the newest page, for the first time. */
   isLoading: boolean;
   isSubscribed: boolean;
+  /** The last subscribe failed; `isRefused` for good, otherwise it is tried again. */
   error?: string;
+  isRefused?: boolean;
   /** Older messages exist. */
   hasOlder: boolean;
   /** Reads one page more. Does nothing while one is being read. */
@@ -107,7 +109,7 @@ export function useRoom(room: string, events: RoomEvents = {}): Room {
           }
         }, 10_000);
       } catch (error) {
-        model.failed(id, messageOf(error));
+        model.failed(id, reason(error));
       }
     },
     [model, name, rpc, user],
@@ -120,7 +122,7 @@ export function useRoom(room: string, events: RoomEvents = {}): Room {
     lines,
     isLoading,
     isSubscribed: channel.isSubscribed,
-    ...(channel.error && channel.state === "unsubscribed" ? { error: channel.error.message } : {}),
+    ...(channel.error ? { error: channel.error.message, isRefused: channel.state === "unsubscribed" } : {}),
     hasOlder,
     loadOlder,
     presence,
@@ -133,7 +135,26 @@ export function useRoom(room: string, events: RoomEvents = {}): Room {
   };
 }
 
-function messageOf(error: unknown): string {
-  if (typeof error === "object" && error !== null && "message" in error) return String(error.message);
-  return "Not sent.";
+/** What a refusal of the node, or the client's own report of a lost call, means to a person. */
+function reason(error: unknown): string {
+  const { code, message } = (typeof error === "object" && error !== null ? error : {}) as Partial<{
+    code: number;
+    message: string;
+  }>;
+  switch (code) {
+    case 1:
+      return "no answer in time";
+    case 2:
+    case 3:
+    case 11:
+      return "the connection was lost";
+    case 100:
+      return "the chat is not available for the moment";
+    case 103:
+      return "you may not write here";
+    case 111:
+      return "too many messages at once";
+    default:
+      return message ?? "unknown reason";
+  }
 }

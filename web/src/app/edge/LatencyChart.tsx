@@ -65,7 +65,7 @@ function make(box: HTMLElement, telemetry: Telemetry): uPlot {
           space: 28,
           font: "11px system-ui",
           stroke: color("--ink-faint"),
-          values: (_u, ticks) => ticks.map((ms) => `${ms} ms`),
+          values: (_u, ticks) => ticks.map((ms) => (ms < 1000 ? `${ms} ms` : `${ms / 1000} s`)),
           grid: { stroke: color("--line"), width: 1 },
           ticks: { show: false },
         },

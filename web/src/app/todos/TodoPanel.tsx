@@ -21,7 +21,9 @@ const FILTERS: readonly { value: Filter; label: string }[] = [
 const SEARCH_FROM = 8;
 
 export function TodoPanel() {
-  const { items, isLoading, problem, retry, actions } = useTodos();
+  const { items, isLoading, problem, retry, actions, channel } = useTodos();
+  // Connected, and yet the node can't follow the channel: its Redis is away. Reading and writing go on over REST.
+  const deaf = channel.state === "subscribing" && channel.error !== undefined;
   const online = useOnline();
   const toast = useToast();
   const [filter, setFilter] = useState<Filter>("all");
@@ -159,6 +161,12 @@ export function TodoPanel() {
             Clear done
           </button>
         </div>
+        {deaf && online && (
+          <p className="inline-note" role="status">
+            Changes from your other tabs and devices don’t arrive at the moment. What you change here is
+            saved.
+          </p>
+        )}
         {problem && items.length > 0 && (
           <p className="inline-problem" role="alert">
             This list may be out of date. {problem.message}{" "}
