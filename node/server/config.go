@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"tideline/node/aws"
 	"tideline/shared/bus"
 	"tideline/shared/channel"
 	"tideline/shared/limit"
@@ -45,6 +46,9 @@ type Config struct {
 	Zone            string
 	RedisURL        string
 	TokenSecrets    string // as token.ParseSecrets takes it
+	KeysTable       string
+	Issuers         []token.Foreign
+	RedisIAM        aws.Redis // User empty: the URL's user and password
 	AllowedOrigins  []string
 	TrustedHops     int
 	Scheme          string // of the address that browsers use: http or https
@@ -73,7 +77,12 @@ var settings = []setting{
 	{"NODE_ID", "", "name of this node, unique in the fleet; up to 64 of A-Z a-z 0-9 . _ - (default: host name and a random part)"},
 	{"STAGE", "dev", "deployment that this node belongs to; part of every key in Redis; up to 32 of a-z 0-9 -"},
 	{"REDIS_URL", "", "required. redis://, rediss:// (TLS), redis+cluster:// or rediss+cluster:// with [user:password@]host:port"},
-	{"TOKEN_SECRETS", "", "required. Secrets of access tokens, comma separated, at least 32 bytes each, or @/path/of/a/file that has them and is read again when it changes"},
+	{"REDIS_IAM_USER", "", "sign in to ElastiCache as this IAM user, with a token signed at every connection; with REDIS_IAM_CACHE"},
+	{"REDIS_IAM_CACHE", "", "name of the cache, or replication group, that the token is for"},
+	{"REDIS_IAM_SERVERLESS", "false", "true for a serverless cache"},
+	{"KEYS_TABLE", "", "DynamoDB table of the key ring that verifies tokens; this or TOKEN_SECRETS is required, both are allowed"},
+	{"OIDC_ISSUERS", "", "JSON list of OpenID Connect issuers whose tokens are taken, too; their keys come from KEYS_TABLE"},
+	{"TOKEN_SECRETS", "", "Secrets of access tokens, comma separated, at least 32 bytes each, or @/path/of/a/file that has them and is read again when it changes"},
 	{"ALLOWED_ORIGINS", "", "origins whose pages may open sockets here, comma separated, such as https://app.example.com (default: the page's own host only)"},
 	{"TRUSTED_HOPS", "0", "proxies in front, 0 to 8: the client's address is taken from X-Forwarded-For, this many from the right"},
 	{"PUBLIC_SCHEME", "http", "http or https: how browsers reach the deployment"},
@@ -113,6 +122,9 @@ func ParseConfig(getenv func(string) string) (Config, error) {
 		Zone:           p.matching("ZONE", nodeIDPattern),
 		RedisURL:       p.redis("REDIS_URL"),
 		TokenSecrets:   p.secrets("TOKEN_SECRETS"),
+		KeysTable:      p.get("KEYS_TABLE"),
+		Issuers:        p.issuers("OIDC_ISSUERS"),
+		RedisIAM:       aws.Redis{User: p.get("REDIS_IAM_USER"), Cache: p.get("REDIS_IAM_CACHE"), Serverless: p.oneOf("REDIS_IAM_SERVERLESS", "false", "true") == "true"},
 		AllowedOrigins: p.origins("ALLOWED_ORIGINS"),
 		TrustedHops:    p.number("TRUSTED_HOPS", 0, maxTrustedHops),
 		Scheme:         p.oneOf("PUBLIC_SCHEME", "http", "https"),
@@ -136,6 +148,15 @@ func ParseConfig(getenv func(string) string) (Config, error) {
 	}
 	if err := c.LogLevel.UnmarshalText([]byte(p.oneOf("LOG_LEVEL", "debug", "info", "warn", "error"))); err != nil {
 		c.LogLevel = slog.LevelInfo // oneOf has reported it
+	}
+	if c.TokenSecrets == "" && c.KeysTable == "" {
+		p.wrong("TOKEN_SECRETS", "missing, and so is KEYS_TABLE: tokens can't be verified. Make a secret with: openssl rand -hex 32")
+	}
+	if (c.RedisIAM.User == "") != (c.RedisIAM.Cache == "") {
+		p.wrong("REDIS_IAM_USER", "and REDIS_IAM_CACHE belong together")
+	}
+	if len(c.Issuers) > 0 && c.KeysTable == "" {
+		p.wrong("OIDC_ISSUERS", "needs KEYS_TABLE: that is where issuers' keys are")
 	}
 	if c.NodeID == "" {
 		c.NodeID = defaultNodeID()
@@ -243,6 +264,18 @@ func (p *parser) channels(name string) *channel.Table {
 	return t
 }
 
+func (p *parser) issuers(name string) []token.Foreign {
+	v := p.get(name)
+	if v == "" {
+		return nil
+	}
+	list, err := token.ParseIssuers(v)
+	if err != nil {
+		p.wrong(name, "%w", err)
+	}
+	return list
+}
+
 // redis lets the bus judge the URL: opening one doesn't connect, and its errors hold no password.
 func (p *parser) redis(name string) string {
 	v := p.get(name)
@@ -264,8 +297,9 @@ func (p *parser) redis(name string) string {
 func (p *parser) secrets(name string) string {
 	v := p.get(name)
 	if v == "" {
-		p.wrong(name, "missing; make one with: openssl rand -hex 32")
-	} else if _, err := token.ParseSecrets(v, nil, nil); err != nil {
+		return ""
+	}
+	if _, err := token.ParseSecrets(v, nil, nil); err != nil {
 		p.wrong(name, "%w", err)
 	}
 	return v

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"tideline/node/aws"
 	"tideline/node/conn"
 	"tideline/node/drain"
 	"tideline/node/page"
@@ -20,15 +22,26 @@ import (
 // Open makes a node of its settings, on listeners that the caller has opened and the node will close. It connects to nothing:
 // Redis may be away. The error, if any, leaves the listeners to the caller.
 func Open(ctx context.Context, c Config, public, private net.Listener, log *slog.Logger) (*Node, error) {
-	verifier, err := token.ParseSecrets(c.TokenSecrets, nil, func(err error) { log.Warn("token secrets not read again", "error", err) })
+	var services *aws.Services
+	if c.KeysTable != "" || c.RedisIAM.User != "" {
+		var err error
+		if services, err = aws.Open(ctx); err != nil {
+			return nil, err
+		}
+	}
+	verifier, err := openVerifier(ctx, c, services, log)
 	if err != nil {
-		return nil, fmt.Errorf("TOKEN_SECRETS: %w", err)
+		return nil, err
 	}
 	pages, err := page.New(c.Scheme)
 	if err != nil {
 		return nil, err
 	}
-	b, err := bus.Open(ctx, bus.Options{URL: c.RedisURL, Stage: c.Stage, Log: log})
+	redis := bus.Options{URL: c.RedisURL, Stage: c.Stage, Log: log}
+	if c.RedisIAM.User != "" {
+		redis.Credentials = services.RedisCredentials(c.RedisIAM)
+	}
+	b, err := bus.Open(ctx, redis)
 	if err != nil {
 		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
@@ -71,4 +84,33 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 		return nil, errors.Join(err, b.Close())
 	}
 	return n, nil
+}
+
+// keysWait is how long a starting node waits for the keys; without them it starts all the same, and reads them when a token comes.
+const keysWait = 3 * time.Second
+
+// openVerifier takes tokens by secret, by key ring, and of foreign issuers, as far as they are set.
+func openVerifier(ctx context.Context, c Config, services *aws.Services, log *slog.Logger) (token.Verifier, error) {
+	complain := func(err error) { log.Warn("token keys not read", "error", err) }
+	var either token.Either
+	if c.TokenSecrets != "" {
+		secrets, err := token.ParseSecrets(c.TokenSecrets, nil, complain)
+		if err != nil {
+			return nil, fmt.Errorf("TOKEN_SECRETS: %w", err)
+		}
+		either.Secrets = secrets
+	}
+	if c.KeysTable != "" {
+		keys := token.NewKeys(services.Keys(c.KeysTable), nil, complain)
+		ctx, cancel := context.WithTimeout(ctx, keysWait)
+		defer cancel()
+		if err := keys.Load(ctx); err != nil {
+			complain(err)
+		}
+		either.Ring = keys.Access()
+		if len(c.Issuers) > 0 {
+			either.Issuers = keys.Issuers(c.Issuers)
+		}
+	}
+	return either, nil
 }
