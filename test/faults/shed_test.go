@@ -10,6 +10,13 @@ import (
 	"tideline/test/redistest"
 )
 
+// What docs/operations.md promises of shedding, in its own words and not by the constants of the code: up to 1.25 times the mean a node keeps
+// what it has, and it closes at most 2 % of its connections a second.
+const (
+	shedAbove = 1.25
+	shedShare = 0.02
+)
+
 // A third node is added under load: the two others shed what they have above 1.25 times the fleet's mean, slowly, and stop there.
 func TestThirdNodeAddedUnderLoad(t *testing.T) {
 	t.Parallel()
@@ -26,7 +33,7 @@ func TestThirdNodeAddedUnderLoad(t *testing.T) {
 		names = append(names, fmt.Sprint("chat:room", i))
 		ps = append(ps, newPublisher(t, b, names[i]))
 	}
-	clients, all, came := everywhere(t, socket, crowd(600), names)
+	clients, all, came := everywhere(t, socket, max(crowd(600), 300), names) // fewer have no excess that is worth it
 	stop := load(t, rooms*time.Second/100, ps...)
 	began := time.Now()
 	nodes = append(nodes, seats[2].start(t, "third", r.URL(), shed))
@@ -38,7 +45,7 @@ func TestThirdNodeAddedUnderLoad(t *testing.T) {
 		for _, n := range nodes {
 			held = append(held, n.metric(t, "websocket_connections_active"))
 		}
-		return check(slices.Max(held) <= limit.ShedAbove*mean, "they hold %v, the mean is %.0f", held, mean)
+		return check(slices.Max(held) <= shedAbove*mean, "they hold %v, the mean is %.0f", held, mean)
 	})
 	took := time.Since(began)
 	pass(t, 2*limit.Heartbeat+time.Second) // it must stop there
@@ -54,7 +61,7 @@ func TestThirdNodeAddedUnderLoad(t *testing.T) {
 	}
 	total, most, _ := came.spread(began, time.Second)
 	// Two nodes shed, each at its rate; a client's backoff may move its return into the next second.
-	rate := 2 * max(1, int(limit.ShedShare*float64(len(all))/2))
+	rate := 2 * max(1, int(shedShare*float64(len(all))/2))
 	excess := float64(len(all)) - mean - 2*mean // of both together, over the mean
 	fmt.Printf("%s: %d clients on two nodes; after %v three nodes hold %v; %d were moved, at most %d a second\n", t.Name(), len(all),
 		took.Round(100*time.Millisecond), held, moved, most)
