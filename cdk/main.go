@@ -18,6 +18,7 @@ import (
 
 	"tideline/cdk/edge"
 	"tideline/cdk/settings"
+	"tideline/shared/channel"
 )
 
 func main() {
@@ -52,6 +53,11 @@ func run(getenv func(string) string) error {
 		return fmt.Errorf("make a folder: %w", err)
 	}
 	defer os.RemoveAll(work)
+	if s.Channels != "" {
+		if _, err := channel.Load(s.Channels); err != nil {
+			return fmt.Errorf("channels=%s: %w", s.Channels, err)
+		}
+	}
 	builds := edge.Dist("dist", string(s.NodeArch), filepath.Join("node", "page", "dist", "assets"), work)
 	if err := errors.Join(builds.Check(functionsOf(s)...)...); err != nil {
 		return err

@@ -32,12 +32,14 @@ type Props struct {
 	// what a later `cdk destroy` says does not change it.
 	Protect bool
 	// Builds finds what is deployed: Dist for `make build`'s output.
-	Builds  Builds
-	Network Network
-	Front   Front
-	Cache   Cache
-	Nodes   Nodes
-	Auth    Auth
+	Builds Builds
+	// Channels is a JSON file of namespaces, for nodes and functions; empty means the ones that ship. docs/protocol.md has its form.
+	Channels string
+	Network  Network
+	Front    Front
+	Cache    Cache
+	Nodes    Nodes
+	Auth     Auth
 }
 
 // Edge is the declared edge. Its fields are for widgets, alarms and outputs of the application.

@@ -1,7 +1,11 @@
 package edge
 
 import (
+	"errors"
+	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -67,8 +71,11 @@ func (e *Edge) Function(id string, p FunctionProps) *Function {
 	f.Logs.GrantWrite(role)
 	props := &awslambda.FunctionProps{Description: str(p.Description), Runtime: awslambda.Runtime_PROVIDED_AL2023(),
 		Architecture: awslambda.Architecture_ARM_64(), Handler: str("bootstrap"), Role: role,
-		Code:       awslambda.Code_FromAsset(str(e.props.Builds.function(p.Build)), nil),
+		Code:       awslambda.Code_FromAsset(str(e.functionFolder(p.Build)), nil),
 		MemorySize: num(p.MemoryMiB), Timeout: span(p.Timeout), LogGroup: f.Logs, Tracing: awslambda.Tracing_ACTIVE}
+	if e.props.Channels != "" {
+		env["NAMESPACES"] = str("/var/task/" + channelsFile)
+	}
 	if p.Publishes {
 		props.Vpc, props.VpcSubnets = e.VPC, e.subnets
 		props.SecurityGroups = &[]awsec2.ISecurityGroup{e.groups.functions}
@@ -86,6 +93,25 @@ func (e *Edge) Function(id string, p FunctionProps) *Function {
 	f.Alias = awslambda.NewAlias(f, str("Live"), &awslambda.AliasProps{AliasName: str(LiveAlias), Version: f.Lambda.CurrentVersion()})
 	Accept(f, "AwsSolutions-IAM5[Resource::*]", "X-Ray's write actions and the VPC's network interfaces know no narrower resource")
 	return f
+}
+
+// functionFolder is what is deployed of a function: its bootstrap, and the namespaces where there are own ones.
+func (e *Edge) functionFolder(name string) string {
+	built := e.props.Builds.function(name)
+	if e.props.Channels == "" {
+		return built
+	}
+	folder := filepath.Join(e.props.Builds.Work, "functions", name)
+	for to, from := range map[string]string{"bootstrap": filepath.Join(built, "bootstrap"), channelsFile: e.props.Channels} {
+		data, err := os.ReadFile(from)
+		if err == nil {
+			err = errors.Join(os.MkdirAll(folder, 0o755), os.WriteFile(filepath.Join(folder, to), data, 0o755))
+		}
+		if err != nil {
+			panic(fmt.Errorf("edge: function %s: %w", name, err))
+		}
+	}
+	return folder
 }
 
 // Allow grants exactly these actions on exactly these resources. The CDK's own grants are wider, with actions that end in '*'.

@@ -41,9 +41,19 @@ func render(name string, data any) (string, error) {
 	return b.String(), nil
 }
 
+// archived is one file of the archive.
+type archived struct {
+	name string
+	mode int64
+	data []byte
+}
+
+// channelsFile is the name of the namespaces beside a binary, on an instance and in a function.
+const channelsFile = "channels.json"
+
 // writeArchive puts the binary and what belongs to it into one archive in dir, and answers its path and sha256. The same binary gives the same bytes,
 // so that a deployment that changes nothing replaces no instance.
-func writeArchive(binary, dir string) (path, sum string, err error) {
+func writeArchive(binary, channels, dir string) (path, sum string, err error) {
 	node, err := os.ReadFile(binary)
 	if err != nil {
 		return "", "", fmt.Errorf("read the node's binary: %w", err)
@@ -52,11 +62,7 @@ func writeArchive(binary, dir string) (path, sum string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	files := []struct {
-		name string
-		mode int64
-		data []byte
-	}{
+	files := []archived{
 		{"tideline-node", 0o755, node},
 		{"tideline-node.service", 0o644, []byte(unit)},
 	}
@@ -65,11 +71,14 @@ func writeArchive(binary, dir string) (path, sum string, err error) {
 		if err != nil {
 			return "", "", fmt.Errorf("read %s: %w", name, err)
 		}
-		files = append(files, struct {
-			name string
-			mode int64
-			data []byte
-		}{name, 0o755, data})
+		files = append(files, archived{name, 0o755, data})
+	}
+	if channels != "" {
+		data, err := os.ReadFile(channels)
+		if err != nil {
+			return "", "", fmt.Errorf("read the channels file: %w", err)
+		}
+		files = append(files, archived{channelsFile, 0o644, data})
 	}
 	var b bytes.Buffer
 	zip := gzip.NewWriter(&b)

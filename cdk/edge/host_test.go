@@ -32,7 +32,7 @@ func newHost(t *testing.T) *host {
 	if err := os.WriteFile(binary, []byte("#!/bin/sh\nexit 0\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	path, sum, err := writeArchive(binary, t.TempDir())
+	path, sum, err := writeArchive(binary, "", t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +252,7 @@ func TestTheSameBinaryGivesTheSameArchive(t *testing.T) {
 	}
 	sums := map[string]bool{}
 	for range 2 {
-		path, sum, err := writeArchive(binary, t.TempDir())
+		path, sum, err := writeArchive(binary, "", t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}

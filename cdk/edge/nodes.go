@@ -50,7 +50,7 @@ func (n Nodes) withDefaults() Nodes {
 func (e *Edge) declareNodes() {
 	n := e.props.Nodes.withDefaults()
 	e.NodeLogs = e.Logs(e, "NodeLogs")
-	path, sum, err := writeArchive(e.props.Builds.Node, e.props.Builds.Work)
+	path, sum, err := writeArchive(e.props.Builds.Node, e.props.Channels, e.props.Builds.Work)
 	if err != nil {
 		panic(fmt.Errorf("edge: %w", err))
 	}
@@ -146,9 +146,13 @@ func (e *Edge) nodeEnvironment() map[string]*string {
 		"LOG_FORMAT":        str("json"),
 		"DRAIN_GRACE":       str(drain.grace.String()),
 		"DRAIN_WINDOW":      str(drain.window.String()),
+		"METADATA_URL":      str("http://169.254.169.254"),
 		"LIFECYCLE_HOOK":    str(HookName),
 		"METRICS_NAMESPACE": str(metric.Namespace(e.props.Stage)),
 		"AWS_REGION":        awscdk.Aws_REGION(),
+	}
+	if e.props.Channels != "" {
+		env["CHANNELS_FILE"] = str("/opt/tideline/" + channelsFile)
 	}
 	maps.Copy(env, e.redisEnvironment(roleNode))
 	maps.Copy(env, e.verifierEnvironment())

@@ -19,6 +19,7 @@ var Keys = []Key{
 	{"stage", "dev", "name of the deployment; the stack is tideline-<stage>"},
 	{"profile", "", "dev or prod: sizes, and whether data outlives the stack (default: prod for stage prod, else dev)"},
 	{"app", AppTodo, "todo, or none for the edge alone"},
+	{"channels", "", "JSON file of namespaces, see docs/protocol.md (default: those that ship)"},
 	{"version", "", "shown in tags and outputs (default: git describe)"},
 	{"edge", EdgeCloudFront, "cloudfront or alb; fixed for a stack's life"},
 	{"domainName", "", "own host name; needs certificateArn"},

@@ -55,10 +55,12 @@ const (
 
 // Settings of one deployment, checked. Parse makes them.
 type Settings struct {
-	Stage   string // part of every name; a-z, digits and hyphens, at most 16
-	Prod    bool   // profile=prod
-	App     string
-	Version string
+	Stage string // part of every name; a-z, digits and hyphens, at most 16
+	Prod  bool   // profile=prod
+	App   string
+	// Channels is a JSON file of namespaces; empty: those that ship.
+	Channels string
+	Version  string
 
 	Edge           string
 	DomainName     string // empty: CloudFront's own
@@ -107,9 +109,10 @@ func Parse(context map[string]any, region Region) (Settings, error) {
 	p := &parser{context: context}
 	p.unknown()
 	s := Settings{
-		Stage:   p.matching("stage", stagePattern, "a-z, 0-9 and '-', beginning with a letter, at most 16 characters"),
-		App:     p.oneOf("app"),
-		Version: p.text("version"),
+		Stage:    p.matching("stage", stagePattern, "a-z, 0-9 and '-', beginning with a letter, at most 16 characters"),
+		App:      p.oneOf("app"),
+		Channels: p.text("channels"),
+		Version:  p.text("version"),
 	}
 	profile := ProfileDev
 	if s.Stage == "prod" {

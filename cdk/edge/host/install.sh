@@ -16,6 +16,7 @@ id -u tideline >/dev/null 2>&1 || useradd --system --no-create-home --home-dir /
 
 install -D -m 0755 "$from/tideline-node" "$root/opt/tideline/tideline-node"
 install -D -m 0644 "$from/tideline-node.service" "$root/etc/systemd/system/tideline-node.service"
+[ ! -f "$from/channels.json" ] || install -D -m 0644 "$from/channels.json" "$root/opt/tideline/channels.json"
 install -D -m 0644 "$from/logrotate.conf" "$root/etc/logrotate.d/tideline-node"
 install -D -m 0644 "$from/sysctl.conf" "$root/etc/sysctl.d/90-tideline.conf"
 install -D -m 0644 "$from/logrotate-hourly.conf" "$root/etc/systemd/system/logrotate.timer.d/hourly.conf"
