@@ -256,9 +256,10 @@ async function open(context, name) {
   page.setDefaultTimeout(10_000);
   page.on("console", (message) => {
     // What the browser itself says of requests that this script made fail.
-    const expected = /ERR_INTERNET_DISCONNECTED|ERR_NETWORK_CHANGED|ERR_FAILED|status of (401|503|412)/.test(
-      message.text(),
-    );
+    const expected =
+      /ERR_INTERNET_DISCONNECTED|ERR_NETWORK_CHANGED|ERR_FAILED|closed before the connection is established|status of (401|503|412)/.test(
+        message.text(),
+      );
     if (["error", "warning"].includes(message.type()) && !expected)
       complain(`console ${name}: ${message.text()}`);
   });
