@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -28,6 +29,7 @@ type stream struct {
 	away    bool
 	reads   int
 	present map[string]bus.ClientInfo
+	slow    time.Duration // of reading who is present
 	// during runs inside the next read, after its answer was fixed.
 	during func()
 }
@@ -82,16 +84,13 @@ func (s *stream) Since(_ context.Context, name string, pos bus.Position) ([]bus.
 }
 
 func (s *stream) Presence(context.Context, string) (map[string]bus.ClientInfo, error) {
+	time.Sleep(s.slow) // virtual
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.away {
 		return nil, bus.ErrUnavailable
 	}
-	now := map[string]bus.ClientInfo{}
-	for k, v := range s.present {
-		now[k] = v
-	}
-	return now, nil
+	return maps.Clone(s.present), nil
 }
 
 func (s *stream) set(f func()) { s.mu.Lock(); f(); s.mu.Unlock() }
@@ -513,5 +512,30 @@ func TestMembersAreDeliveredOnceAndTheDifferenceAfterAGap(t *testing.T) {
 		f.Heard("room", bus.Message{Kind: bus.KindLeave, Info: info("z")})
 		f.Heard("room", bus.Message{Kind: bus.KindLeave, Info: info("z")})
 		r.want(t, "z false")
+	})
+}
+
+// Whoever is answered before the members have been read would not hear of those who come in between.
+func TestAJoinWaitsForTheFirstReadingOfTheMembers(t *testing.T) {
+	s := &stream{epoch: "a", present: map[string]bus.ClientInfo{"x": {Client: "x"}}, slow: time.Second}
+	run(t, s, func(t *testing.T, f *Feed, r *recorder) {
+		start := time.Now()
+		join(t, f, "room", nil)
+		if waited := time.Since(start); waited < time.Second {
+			t.Errorf("answered after %v, before the members were read", waited)
+		}
+		f.Heard("room", bus.Message{Kind: bus.KindJoin, Info: bus.ClientInfo{Client: "y"}})
+		r.want(t, "y true")
+	})
+}
+
+func TestAnOffsetWithoutAnEpoch(t *testing.T) {
+	run(t, &stream{epoch: "a", top: 5, first: 1}, func(t *testing.T, f *Feed, _ *recorder) {
+		if j := join(t, f, "c", &bus.Position{Offset: 3}); !j.Recovered || len(j.Missed) != 2 {
+			t.Errorf("%+v", j)
+		}
+		if j := join(t, f, "c", &bus.Position{Offset: 9}); j.Recovered {
+			t.Errorf("recovered from ahead: %+v", j)
+		}
 	})
 }

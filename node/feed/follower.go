@@ -63,8 +63,10 @@ type reading struct {
 
 func (fo *follower) lastCheck() time.Time { return time.Unix(0, fo.checked.Load()) }
 
+// currentLocked reports whether joins may be answered. The members must have been read once: whoever joins between an answer and the first
+// reading would be taken for one who had always been there, and never be announced.
 func (fo *follower) currentLocked() bool {
-	return fo.isConfirmed && fo.compared && fo.known && !fo.behind
+	return fo.isConfirmed && fo.compared && fo.known && !fo.behind && (fo.members == nil || fo.members.byClient != nil)
 }
 
 // wakeLocked lets waiting joins look again.

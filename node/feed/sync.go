@@ -230,8 +230,13 @@ func (fo *follower) settle(ctx context.Context, top bus.Position, generation int
 	if fo.currentLocked() {
 		fo.wakeLocked()
 	}
-	if fo.members != nil && fo.members.isStale {
-		err = fo.refreshMembersLocked(ctx)
+	if fo.members == nil || !fo.members.isStale {
+		return again, nil
+	}
+	waiting := fo.members.byClient == nil
+	err = fo.refreshMembersLocked(ctx)
+	if waiting && fo.currentLocked() {
+		fo.wakeLocked()
 	}
 	return again, err
 }

@@ -21,8 +21,15 @@ import (
 //go:embed all:dist placeholder.html
 var files embed.FS
 
-// policy allows nothing from elsewhere and nothing inline. 'self' covers sockets of the page's own host.
-const policy = "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+// policy allows nothing from elsewhere and nothing inline, but for requests to the given origins. 'self' covers sockets of the page's
+// own host.
+func policy(connect []string) string {
+	p := "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+	if len(connect) > 0 {
+		p += "; connect-src 'self' " + strings.Join(connect, " ")
+	}
+	return p
+}
 
 // minCompress is the smallest file, in bytes, that is worth a second copy.
 const minCompress = 1 << 10
@@ -43,21 +50,23 @@ type variant struct {
 
 // Handler serves the page. It is safe for concurrent use.
 type Handler struct {
-	files map[string]file // by URL path
-	https bool
+	files  map[string]file // by URL path
+	https  bool
+	policy string
 }
 
-// New reads and compresses what is embedded. scheme is the one that browsers use, http or https.
-func New(scheme string) (*Handler, error) {
+// New reads and compresses what is embedded. scheme is the one that browsers use, http or https; connect are origins that the page's
+// scripts may send requests to, beside its own.
+func New(scheme string, connect []string) (*Handler, error) {
 	dist, err := fs.Sub(files, "dist")
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded page: %w", err)
 	}
-	return newHandler(dist, scheme)
+	return newHandler(dist, scheme, connect)
 }
 
-func newHandler(dist fs.FS, scheme string) (*Handler, error) {
-	h := &Handler{files: make(map[string]file), https: scheme == "https"}
+func newHandler(dist fs.FS, scheme string, connect []string) (*Handler, error) {
+	h := &Handler{files: make(map[string]file), https: scheme == "https", policy: policy(connect)}
 	err := fs.WalkDir(dist, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || strings.HasPrefix(path.Base(name), ".") || strings.HasSuffix(name, ".br") || strings.HasSuffix(name, ".gz") {
 			return err
@@ -146,7 +155,7 @@ func compressible(contentType string) bool {
 // ServeHTTP implements http.Handler: 404 for what is not part of the page, 405 for anything but GET and HEAD.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
-	header.Set("Content-Security-Policy", policy)
+	header.Set("Content-Security-Policy", h.policy)
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("Cross-Origin-Opener-Policy", "same-origin")

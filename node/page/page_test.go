@@ -123,7 +123,7 @@ func TestHeadHasNoBody(t *testing.T) {
 }
 
 func TestPlaceholderSaysWhatToDo(t *testing.T) {
-	h, err := newHandler(fstest.MapFS{".gitkeep": {}}, "http")
+	h, err := newHandler(fstest.MapFS{".gitkeep": {}}, "http", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestPlaceholderSaysWhatToDo(t *testing.T) {
 }
 
 func TestEmbeddedPageLoads(t *testing.T) {
-	h, err := New("http")
+	h, err := New("http", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,6 +50,7 @@ type Config struct {
 	Issuers         []token.Foreign
 	RedisIAM        aws.Redis // User empty: the URL's user and password
 	AllowedOrigins  []string
+	ConnectOrigins  []string
 	TrustedHops     int
 	Scheme          string // of the address that browsers use: http or https
 	DrainGrace      time.Duration
@@ -84,6 +85,7 @@ var settings = []setting{
 	{"OIDC_ISSUERS", "", "JSON list of OpenID Connect issuers whose tokens are taken, too; their keys come from KEYS_TABLE"},
 	{"TOKEN_SECRETS", "", "Secrets of access tokens, comma separated, at least 32 bytes each, or @/path/of/a/file that has them and is read again when it changes"},
 	{"ALLOWED_ORIGINS", "", "origins whose pages may open sockets here, comma separated, such as https://app.example.com (default: the page's own host only)"},
+	{"CONNECT_ORIGINS", "", "origins beside its own that the page's scripts may send requests to, comma separated: the bucket of uploads, say"},
 	{"TRUSTED_HOPS", "0", "proxies in front, 0 to 8: the client's address is taken from X-Forwarded-For, this many from the right"},
 	{"PUBLIC_SCHEME", "http", "http or https: how browsers reach the deployment"},
 	{"ZONE", "", "availability zone, shown in the registry of nodes"},
@@ -126,6 +128,7 @@ func ParseConfig(getenv func(string) string) (Config, error) {
 		Issuers:        p.issuers("OIDC_ISSUERS"),
 		RedisIAM:       aws.Redis{User: p.get("REDIS_IAM_USER"), Cache: p.get("REDIS_IAM_CACHE"), Serverless: p.oneOf("REDIS_IAM_SERVERLESS", "false", "true") == "true"},
 		AllowedOrigins: p.origins("ALLOWED_ORIGINS"),
+		ConnectOrigins: p.origins("CONNECT_ORIGINS"),
 		TrustedHops:    p.number("TRUSTED_HOPS", 0, maxTrustedHops),
 		Scheme:         p.oneOf("PUBLIC_SCHEME", "http", "https"),
 		DrainGrace:     p.duration("DRAIN_GRACE", 0, maxDrain),

@@ -33,7 +33,7 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 	if err != nil {
 		return nil, err
 	}
-	pages, err := page.New(c.Scheme)
+	pages, err := page.New(c.Scheme, c.ConnectOrigins)
 	if err != nil {
 		return nil, err
 	}

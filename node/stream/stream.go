@@ -13,7 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -25,6 +25,9 @@ import (
 // lockName is the name of a stream's lock in its channel's partition.
 const lockName = "stream"
 
+// readersAtOnce is the most streams that one node reads. More wait, without the lock, so that another node may read them.
+const readersAtOnce = 64
+
 // Waits between attempts: for a lock that another node holds, and after a source or Redis has failed. Both are jittered by half.
 const (
 	heldWait = time.Second
@@ -32,40 +35,51 @@ const (
 	failMax  = 15 * time.Second
 )
 
-// Event is one thing that a source has seen. Cursor is where a reader that saw it goes on; it may stay empty when the source has no place to go back to.
+// Kind is what an Event is.
+type Kind int
+
+// Kinds of events. Only lines are subject to LinesPerSecond.
+const (
+	Line Kind = iota
+	Note      // what the source says about itself: a container has stopped
+	Gap       // lines may be missing here; Text says why
+)
+
+// Event is one thing that a source has seen. Cursor is where a reader that saw it goes on; it may stay empty when that has not changed.
 type Event struct {
+	Kind   Kind
 	Time   time.Time
 	Stream string // stdout, stderr, or what the source calls it
 	Text   string
-	Data   json.RawMessage // instead of Text, for structured events
+	Cut    bool            // the source has more of the line than Text
+	Data   json.RawMessage // instead of Text, for structured events; well under limit.DataBytes
 	Cursor string
 }
 
 // Source reads one kind of thing. Its methods may be called concurrently.
 type Source interface {
 	// Check answers nil when the channel names something of this source; otherwise an error that says what is wrong with the name.
-	Check(name string) error
-	// Read reads from after cursor ("" for now) and emits, in order, until ctx ends or the source does. emit's error ends the reading and is returned.
-	// A source that can't go on exactly after cursor calls gap first, and emits then.
-	Read(ctx context.Context, name, cursor string, emit func(Event) error, gap func(reason string) error) error
+	Check(channel string) error
+	// Read reads from after cursor ("" when nobody has read before) and emits, in order, until ctx ends. emit waits when publishing is slow; its
+	// error ends the reading and is returned. A source that can't go on exactly after cursor emits a Gap first. Read may return an error when it can't
+	// go on; it is called again then, with the cursor that was published last.
+	Read(ctx context.Context, channel, cursor string, emit func(Event) error) error
 }
-
-// ErrEnded is what Read returns when there is nothing more to come, ever, as long as nobody starts it again: the container was removed, say.
-var ErrEnded = errors.New("the source has ended")
 
 // Options of New.
 type Options struct {
 	Bus   *bus.Bus
 	Table *channel.Table
-	// Sources by the beginning of the channels they feed, "docker:logs:" for instance. The longest that fits is taken.
+	// Sources by the namespace whose channels they feed.
 	Sources map[string]Source
 	Log     *slog.Logger
 	Lock    bus.LockOptions // zero but in tests
 }
 
-// Streams runs the sources of the channels that this node has subscribers of. Watch and Unwatch are safe for concurrent use and don't block.
+// Streams runs the sources of the channels that this node has subscribers of. Follow and Check are safe for concurrent use and don't block.
 type Streams struct {
-	o Options
+	o     Options
+	slots chan struct{}
 
 	mu      sync.Mutex
 	running context.Context // nil before Run
@@ -75,7 +89,7 @@ type Streams struct {
 
 // New makes Streams; nothing is read before Run.
 func New(o Options) *Streams {
-	return &Streams{o: o, watched: map[string]context.CancelFunc{}}
+	return &Streams{o: o, slots: make(chan struct{}, readersAtOnce), watched: map[string]context.CancelFunc{}}
 }
 
 // Run reads until ctx ends, and returns when all sources have been closed and their locks released.
@@ -124,15 +138,7 @@ func (s *Streams) Check(name string) error {
 	return nil
 }
 
-func (s *Streams) source(name string) (found Source) {
-	longest := -1
-	for prefix, src := range s.o.Sources {
-		if strings.HasPrefix(name, prefix) && len(prefix) > longest {
-			found, longest = src, len(prefix)
-		}
-	}
-	return found
-}
+func (s *Streams) source(name string) Source { return s.o.Sources[channel.NamespaceOf(name)] }
 
 func (s *Streams) startLocked(name string) {
 	ctx, cancel := context.WithCancel(s.running)
@@ -147,26 +153,35 @@ func (s *Streams) startLocked(name string) {
 func (s *Streams) compete(ctx context.Context, name string) {
 	fail := failMin
 	for ctx.Err() == nil {
+		select {
+		case s.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
 		began := time.Now()
 		err := s.o.Bus.Hold(ctx, name, lockName, s.o.Lock, func(ctx context.Context, l *bus.Lock) error { return s.read(ctx, name, l) })
-		wait := heldWait
-		switch {
-		case ctx.Err() != nil:
+		<-s.slots
+		if ctx.Err() != nil {
 			return
-		case errors.Is(err, bus.ErrHeld):
-		default:
+		}
+		wait := heldWait
+		if !errors.Is(err, bus.ErrHeld) {
 			if time.Since(began) > failMax {
 				fail = failMin
 			}
 			wait, fail = fail, min(2*fail, failMax)
-			s.o.Log.Info("stream interrupted", "channel", name, "error", err, "again_in", wait)
+			s.o.Log.Warn("stream interrupted", "channel", name, "error", err, "again_in", wait)
 		}
-		pause := time.NewTimer(wait/2 + rand.N(wait))
-		select {
-		case <-ctx.Done():
-		case <-pause.C:
-		}
-		pause.Stop()
+		pause(ctx, wait/2+rand.N(wait))
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
 
@@ -177,22 +192,41 @@ func (s *Streams) read(ctx context.Context, name string, l *bus.Lock) error {
 		return err
 	}
 	s.o.Log.Info("stream begins here", "channel", name, "cursor", l.Cursor())
+	reading, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	p := newPublisher(func(data []byte, cursor string) error {
-		once, cancel := context.WithTimeout(ctx, limit.PublishTimeout)
+		// Not longer than the lock: what is published after it has gone is refused.
+		once, cancel := context.WithTimeout(reading, limit.PublishTimeout)
 		defer cancel()
 		_, err := s.o.Bus.Publish(once, bus.Publication{Channel: name, Data: data, Fence: l.Fence(cursor),
 			History: bus.History{Size: ns.HistorySize, TTL: ns.HistoryTTL}})
 		return err
 	})
-	reading, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
 	var publishing sync.WaitGroup
-	publishing.Go(func() { stop(p.run(reading)) })
-	err = s.source(name).Read(reading, name, l.Cursor(), p.event, p.gap)
-	p.end(err)
+	publishing.Go(func() {
+		if err := p.run(reading); err != nil {
+			stop(err)
+		}
+	})
+	err = s.readSource(reading, name, l.Cursor(), p.event)
+	p.end()
 	publishing.Wait()
-	if cause := context.Cause(reading); err == nil || errors.Is(err, context.Canceled) && cause != nil {
+	if cause := context.Cause(reading); cause != nil {
 		err = cause
 	}
+	s.o.Log.Info("stream ends here", "channel", name, "dropped", p.totalDropped)
 	return fmt.Errorf("read %s: %w", name, err)
+}
+
+// readSource turns a panic of a source into its error: what it reads comes from outside, and the node holds everybody's sockets.
+func (s *Streams) readSource(ctx context.Context, name, cursor string, emit func(Event) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	if err = s.source(name).Read(ctx, name, cursor, emit); err == nil {
+		err = errors.New("the source has ended")
+	}
+	return err
 }
