@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"tideline/node/aws"
+	"tideline/node/stream/docker"
 	"tideline/shared/bus"
 	"tideline/shared/channel"
 	"tideline/shared/limit"
@@ -65,6 +66,9 @@ type Config struct {
 
 	HandshakeTimeout time.Duration
 	ShedAge          time.Duration
+	DockerHost       string // empty: no channels of containers
+	DockerCerts      string
+	LogGroups        bool // CloudWatch log groups as channels
 	LogLevel         slog.Level
 	LogText          bool // for a person; false is JSON
 }
@@ -103,6 +107,9 @@ var settings = []setting{
 	{"HANDSHAKE_TIMEOUT", limit.HandshakeTimeout.String(), "how long a connection may take to authenticate"},
 	{"SHED_AGE", limit.ShedAge.String(), "how old a connection must be to be moved from a node far above the fleet's mean; at least as long as the load balancer's affinity cookie"},
 	{"CHANNELS_FILE", "", "JSON file of the namespaces: who may subscribe and publish, history, presence (default: the shipped ones); docs/protocol.md has its form"},
+	{"DOCKER_HOST", "", "Docker Engine whose containers' logs and events operators may watch, unix:///path or tcp://host:port (default: none); the same on all nodes. Whoever has this socket has its host"},
+	{"DOCKER_CERT_PATH", "", "folder with ca.pem, cert.pem and key.pem, for a DOCKER_HOST of tcp:// with TLS"},
+	{"LOG_GROUPS", "off", "on lets operators watch CloudWatch log groups; the same on all nodes. Needs logs:StartLiveTail and logs:DescribeLogGroups"},
 	{"COMPRESSION", "off", "on offers permessage-deflate to clients: less traffic for more CPU and memory"},
 	{"LOG_LEVEL", "info", "debug, info, warn or error"},
 	{"LOG_FORMAT", "json", "json, or text for a person"},
@@ -137,6 +144,9 @@ func ParseConfig(getenv func(string) string) (Config, error) {
 		Channels:       p.channels("CHANNELS_FILE"),
 		Compression:    p.oneOf("COMPRESSION", "off", "on") == "on",
 		ShedAge:        p.duration("SHED_AGE", 0, maxDrain),
+		DockerHost:     p.get("DOCKER_HOST"),
+		DockerCerts:    p.get("DOCKER_CERT_PATH"),
+		LogGroups:      p.oneOf("LOG_GROUPS", "off", "on") == "on",
 
 		ConnectionsPerUser:  p.number("CONNECTIONS_PER_USER", 1, maxConnections),
 		ConnectionsPerIP:    p.number("CONNECTIONS_PER_IP", 1, maxConnections),
@@ -160,6 +170,13 @@ func ParseConfig(getenv func(string) string) (Config, error) {
 	}
 	if len(c.Issuers) > 0 && c.KeysTable == "" {
 		p.wrong("OIDC_ISSUERS", "needs KEYS_TABLE: that is where issuers' keys are")
+	}
+	if c.DockerHost != "" {
+		if err := docker.CheckHost(c.DockerHost, c.DockerCerts); err != nil {
+			p.wrong("DOCKER_HOST", "%w", err)
+		}
+	} else if c.DockerCerts != "" {
+		p.wrong("DOCKER_CERT_PATH", "is set without DOCKER_HOST")
 	}
 	if c.NodeID == "" {
 		c.NodeID = defaultNodeID()

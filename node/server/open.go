@@ -14,6 +14,7 @@ import (
 	"tideline/node/conn"
 	"tideline/node/drain"
 	"tideline/node/page"
+	"tideline/node/stream"
 	"tideline/shared/bus"
 	"tideline/shared/channel"
 	"tideline/shared/token"
@@ -23,7 +24,7 @@ import (
 // Redis may be away. The error, if any, leaves the listeners to the caller.
 func Open(ctx context.Context, c Config, public, private net.Listener, log *slog.Logger) (*Node, error) {
 	var services *aws.Services
-	if c.KeysTable != "" || c.RedisIAM.User != "" {
+	if c.KeysTable != "" || c.RedisIAM.User != "" || c.LogGroups {
 		var err error
 		if services, err = aws.Open(ctx); err != nil {
 			return nil, err
@@ -49,6 +50,10 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 	if table == nil {
 		table = channel.Shipped()
 	}
+	sources, methods, err := openSources(c, services, log)
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
 	registry := prometheus.NewRegistry()
 	orders := make(chan string, 1)
 	order := func(reason string) {
@@ -64,6 +69,7 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 		ConnectionsPerUser: c.ConnectionsPerUser, ConnectionsPerIP: c.ConnectionsPerIP, ShedAge: c.ShedAge, Compression: c.Compression,
 		MessageBytes: c.MessageBytes, QueueBytes: c.QueueBytes, ChannelsPerClient: c.ChannelsPerClient, CommandsPerSecond: c.CommandsPerSecond,
 		SubscribesPerSecond: c.SubscribesPerSecond, Unauthenticated: c.Unauthenticated, HandshakeTimeout: c.HandshakeTimeout,
+		Streams: stream.New(stream.Options{Bus: b, Table: table, Sources: sources, Log: log}), Methods: methods,
 		DrainOrdered: func() { order("an operator") },
 		Metrics:      prometheus.WrapRegistererWith(prometheus.Labels{"instance": c.NodeID}, registry), Log: log,
 	})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"tideline/node/aws"
 	"tideline/node/stream"
 	"tideline/node/stream/docker"
 )
@@ -12,7 +13,7 @@ import (
 type method = func(ctx context.Context, data []byte) (any, error)
 
 // openSources makes what the settings ask for: the sources of streams by namespace, and the rpc methods that belong to them. It connects to nothing.
-func openSources(_ context.Context, c Config, log *slog.Logger) (map[string]stream.Source, map[string]method, error) {
+func openSources(c Config, _ *aws.Services, log *slog.Logger) (map[string]stream.Source, map[string]method, error) {
 	sources, methods := map[string]stream.Source{}, map[string]method{}
 	if c.DockerHost != "" {
 		engine, err := docker.Open(c.DockerHost, c.DockerCerts, log)
