@@ -21,7 +21,7 @@ func handler(t *testing.T, scheme string) *Handler {
 		"assets/lib-3c4d.js":    {Data: []byte(script)},
 		"assets/lib-3c4d.js.br": {Data: []byte("brotli bytes")},
 		"icon.png":              {Data: []byte("png")},
-	}, scheme)
+	}, scheme, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,5 +139,15 @@ func TestEmbeddedPageLoads(t *testing.T) {
 	}
 	if res := get(h, "GET", "/"); res.StatusCode != 200 {
 		t.Errorf("status %d", res.StatusCode)
+	}
+}
+
+func TestThePolicyNamesTheOriginsThatThePageMayAsk(t *testing.T) {
+	h, err := newHandler(fstest.MapFS{}, "https", []string{"https://files.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if csp := get(h, "GET", "/").Header.Get("Content-Security-Policy"); !strings.HasSuffix(csp, "; connect-src 'self' https://files.example") {
+		t.Errorf("policy %q", csp)
 	}
 }
