@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"tideline/shared/limit"
 	"tideline/test/redistest"
 )
 
@@ -55,6 +56,10 @@ func TestRedisConnectionsCut(t *testing.T) {
 	s.verdict(t, stop).wantTold(t, false)
 }
 
+// deafFor is how long a subscription may hear nothing without noticing: two intervals of the probe, because the first one is published on a
+// stalled connection itself and proves nothing, and some for the rebuild. It is under limit.PositionCheckEvery: it is the probe that notices.
+const deafFor = 2*(limit.ProbeEvery+limit.ProbeTimeout) + 6*time.Second
+
 // Connections that stay open and carry nothing, as behind a firewall that forgot them: only the probe notices, because nothing fails.
 func TestRedisConnectionsStalled(t *testing.T) {
 	t.Parallel()
@@ -63,8 +68,16 @@ func TestRedisConnectionsStalled(t *testing.T) {
 	s := newScene(t, p.URL())
 	stop := s.load(t)
 	s.progress(t, 20)
+	stalled := time.Now()
 	p.Stall()
-	s.progress(t, 100)
+	s.progress(t, 20)
+	stop()
+	s.caughtUp(t)
+	took := time.Since(stalled)
+	t.Logf("everybody had caught up %v after the connections went silent", took.Round(100*time.Millisecond))
+	if took > deafFor {
+		t.Errorf("everybody had caught up after %v, want at most %v", took, deafFor)
+	}
 	s.verdict(t, stop).wantTold(t, false)
 }
 
