@@ -23,6 +23,8 @@ const callWait = 4 * time.Second
 type ack struct {
 	n   uint64
 	pos bus.Position
+	// once: the first attempt was acknowledged. What was tried again may have been heard at another position, in an epoch that has ended.
+	once bool
 }
 
 // publisher publishes numbered messages on one channel, one after the other, each until it is acknowledged, under one id each.
@@ -55,13 +57,14 @@ func (p *publisher) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for {
+	retries := p.bus.Stats().Retries
+	for failed := false; ; failed = true {
 		call, cancel := context.WithTimeout(ctx, callWait)
 		res, err := p.bus.Publish(call, bus.Publication{Channel: p.channel, Data: data, ID: fmt.Sprint(p.name, ":", n), History: p.history})
 		cancel()
 		if err == nil {
 			p.mu.Lock()
-			p.acked = append(p.acked, ack{n, res.Position})
+			p.acked = append(p.acked, ack{n, res.Position, !failed && p.bus.Stats().Retries == retries})
 			p.mu.Unlock()
 			return nil
 		}

@@ -153,10 +153,18 @@ func (c *counts) compare(r *record, acked []ack) (problem string) {
 			problem = fmt.Sprintf("%s on %s: ", r.client, r.channel) + fmt.Sprintf(format, args...)
 		}
 	}
+	byNumber := make(map[uint64]ack, len(acked))
+	for _, a := range acked {
+		byNumber[a.n] = a
+	}
 	times := map[uint64]int{}
 	for _, s := range r.stretches {
-		for _, n := range s.got {
+		for i, n := range s.got {
 			times[n]++
+			if a := byNumber[n]; a.once && a.pos != (bus.Position{Epoch: s.epoch, Offset: s.from + 1 + uint64(i)}) {
+				c.wrong++
+				say("message %d came at offset %d of epoch %s, and was acknowledged at %+v", n, s.from+1+uint64(i), s.epoch, a.pos)
+			}
 		}
 	}
 	// What was acknowledged in another epoch before the first stretch's was before the subscriber came.
@@ -186,7 +194,7 @@ func (c *counts) compare(r *record, acked []ack) (problem string) {
 			case 0:
 				c.lost++
 			default:
-				c.wrong++
+				c.wrong++ // once more for the message itself, if it was acknowledged elsewhere
 				say("offset %d of epoch %s is message %d, and was acknowledged as %d", a.pos.Offset, s.epoch, n, a.n)
 			}
 		}

@@ -41,7 +41,7 @@ func (d *thing) announce(t *testing.T, version uint64) bus.Result {
 	if res.Superseded {
 		d.superseded++
 	} else {
-		d.acked = append(d.acked, ack{version, res.Position})
+		d.acked = append(d.acked, ack{version, res.Position, true})
 	}
 	return res
 }
