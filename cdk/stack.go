@@ -9,6 +9,7 @@ import (
 	"github.com/aws/jsii-runtime-go"
 
 	"tideline/cdk/edge"
+	"tideline/cdk/operations"
 	"tideline/cdk/settings"
 	"tideline/cdk/todoapp"
 )
@@ -24,10 +25,17 @@ func declare(app awscdk.App, s settings.Settings, builds edge.Builds, region str
 	stack := awscdk.NewStack(app, jsii.String("tideline-"+s.Stage), props)
 	tag(stack, s)
 	e := edge.NewEdge(stack, "Edge", edgeProps(s, builds))
+	ops := operations.Props{Email: s.AlarmEmail}
 	if s.App == settings.AppTodo {
 		a := todoapp.New(stack, "Todo", e, todoapp.Props{TableName: s.TableName, TableStreamARN: s.TableStreamARN})
 		outputApp(stack, a)
+		ops.App = a
 	}
+	o := operations.New(stack, "Operations", e, ops)
+	outputs(stack, map[string]out{
+		"AlarmTopic":   {o.Topic.TopicArn(), "where alarms go"},
+		"DashboardURL": {dashboardURL(o), "dashboard"},
+	})
 	output(stack, e, s)
 	return stack
 }
@@ -107,4 +115,9 @@ func outputs(stack awscdk.Stack, named map[string]out) {
 	for name, o := range named {
 		awscdk.NewCfnOutput(stack, jsii.String(name), &awscdk.CfnOutputProps{Value: o.value, Description: jsii.String(o.what)})
 	}
+}
+
+func dashboardURL(o *operations.Operations) *string {
+	region := *awscdk.Aws_REGION()
+	return jsii.String("https://" + region + ".console.aws.amazon.com/cloudwatch/home?region=" + region + "#dashboards/dashboard/" + *o.Dashboard.DashboardName())
 }
