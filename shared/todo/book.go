@@ -146,7 +146,8 @@ func (b *Book) recall(ctx context.Context, user, key, request string) (Outcome, 
 	return Outcome{Todo: a.Todo, Created: true}, nil
 }
 
-// Put makes the todo with this id have this content, whether or not it exists. Repeating it changes nothing.
+// Put makes the todo with this id have this content, whether or not it exists. Repeating it changes nothing. A todo that was deleted
+// less than TombstoneTTL ago continues its version and its time of creation, and with it its place in the list.
 func (b *Book) Put(ctx context.Context, user, id string, c Content, m Match) (Outcome, error) {
 	c, err := c.Clean()
 	if err != nil {
@@ -249,7 +250,7 @@ func pause(ctx context.Context, n int) error {
 func (b *Book) step(before Record, id string, c Content) Record {
 	now := b.now().UTC().Truncate(time.Millisecond)
 	t := Todo{ID: id, Title: c.Title, Note: c.Note, Done: c.Done, DueAt: c.DueAt, Version: before.Version + 1, CreatedAt: now, UpdatedAt: now}
-	if before.Live() {
+	if before.Version > 0 { // a tombstone's too: who takes a deletion back finds the todo in its old place
 		t.CreatedAt = before.CreatedAt
 	}
 	return Record{Todo: t}

@@ -33,7 +33,7 @@ var (
 // Record is a todo as it is stored. The zero Record says that nothing is stored.
 type Record struct {
 	Todo
-	// Deleted makes this a tombstone: only ID and Version matter, until Expires.
+	// Deleted makes this a tombstone: only ID, Version and CreatedAt matter, until Expires.
 	Deleted bool      `json:"deleted,omitempty"`
 	Expires time.Time `json:"expires,omitzero"`
 }

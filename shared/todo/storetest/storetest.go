@@ -200,8 +200,11 @@ func (x suite) race(t *testing.T) {
 
 func (x suite) tombstone(t *testing.T) {
 	u, id := user(), uuid.NewString()
-	_, err := x.book.Put(t.Context(), u, id, todo.Content{Title: "one", Note: "kept for the event"}, todo.Match{})
+	x.add(t, u, "older", false)
+	x.clock.Advance(time.Millisecond)
+	first, err := x.book.Put(t.Context(), u, id, todo.Content{Title: "one", Note: "kept for the event"}, todo.Match{})
 	check(t, err)
+	x.add(t, u, "newer", false)
 	o, err := x.book.Delete(t.Context(), u, id, todo.Match{})
 	check(t, err)
 	if o.Event.Type != todo.Deleted || o.Event.Todo.Version != 2 {
@@ -212,8 +215,8 @@ func (x suite) tombstone(t *testing.T) {
 	if !r.Deleted || r.Version != 2 || r.Live() || !r.Expires.Equal(x.clock.Now().Add(todo.TombstoneTTL)) || r.Note == "" {
 		t.Errorf("stored %+v, want a tombstone of version 2", r)
 	}
-	if got := x.titles(t, u, nil, 10); len(got) != 0 {
-		t.Errorf("the list still has %v", got)
+	if got := x.titles(t, u, nil, 10); !slices.Equal(got, []string{"newer", "older"}) {
+		t.Errorf("the list has %v after the deletion", got)
 	}
 	_, err = x.book.Get(t.Context(), u, id)
 	want(t, err, todo.ErrNotFound)
@@ -222,11 +225,11 @@ func (x suite) tombstone(t *testing.T) {
 	x.clock.Advance(time.Hour)
 	o, err = x.book.Put(t.Context(), u, id, todo.Content{Title: "again"}, todo.Match{})
 	check(t, err)
-	if !o.Created || o.Todo.Version != 3 || o.Event.Type != todo.Created || !o.Todo.CreatedAt.Equal(x.clock.Now()) {
-		t.Errorf("re-created as %+v, want version 3, created now", o)
+	if !o.Created || o.Todo.Version != 3 || o.Event.Type != todo.Created || !o.Todo.CreatedAt.Equal(first.Todo.CreatedAt) || !o.Todo.UpdatedAt.Equal(x.clock.Now()) {
+		t.Errorf("re-created as %+v, want version 3, created when it first was", o)
 	}
-	if got := x.titles(t, u, nil, 10); !slices.Equal(got, []string{"again"}) {
-		t.Errorf("the list has %v", got)
+	if got := x.titles(t, u, nil, 10); !slices.Equal(got, []string{"newer", "again", "older"}) {
+		t.Errorf("the list has %v: it is not back in its place", got)
 	}
 }
 
