@@ -22,6 +22,11 @@ const usage = `usage: operate doctor [-c name=value]…     what would keep a de
        operate purge -c stage=… --confirm=STAGE   delete what an earlier stack of that stage retained, data included
 `
 
+// errUsage answers a command line that names no command.
+var errUsage = errors.New(strings.TrimSpace(usage))
+
+var errUsage = errors.New(strings.TrimSuffix(usage, "\n"))
+
 // whole bounds each command. CloudFront's distribution and functions' network interfaces take long to go.
 const whole = 75 * time.Minute
 
@@ -62,7 +67,7 @@ func parse(args []string) (a arguments, err error) {
 		case strings.HasPrefix(arg, "http://") || strings.HasPrefix(arg, "https://"):
 			a.url = strings.TrimSuffix(arg, "/")
 		default:
-			return a, fmt.Errorf("unknown argument %q\n%s", arg, usage)
+			return a, fmt.Errorf("unknown argument %q; %w", arg, errUsage)
 		}
 	}
 	return a, nil
@@ -70,7 +75,7 @@ func parse(args []string) (a arguments, err error) {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
-		return errors.New(usage)
+		return errUsage
 	}
 	a, err := parse(args[1:])
 	if err != nil {
@@ -81,7 +86,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		"destroy": destroy, "purge": purge}
 	command, ok := commands[args[0]]
 	if !ok {
-		return errors.New(usage)
+		return errUsage
 	}
 	return command(ctx, a, out)
 }

@@ -145,7 +145,7 @@ func (v *verification) page() {
 		v.ok("page", "from node %s", node)
 	}
 	if strings.HasPrefix(v.url, "https://") && answer.Header.Get("Strict-Transport-Security") == "" {
-		v.unknown("hsts", "no Strict-Transport-Security; in alb mode put it into the web server in front")
+		v.bad("hsts", "no Strict-Transport-Security")
 	}
 	at, _ := url.Parse(v.url) // has answered
 	for _, c := range b.jar.Cookies(at) {
