@@ -36,6 +36,9 @@ soak: ## the same with the long durations of the promises: about fifteen minutes
 templates: ## the CloudFormation templates alone: their properties, cfn-lint, the AwsSolutions rules
 	@scripts/test-templates.sh
 
+fuzz: ## every fuzz target for FUZZTIME (30s) each
+	@scripts/fuzz
+
 lint: ## formatting, go vet, staticcheck, and the page's own linter
 	@scripts/lint
 

@@ -58,7 +58,7 @@ type client struct {
 	inbox      []inFrame
 	inboxSize  int        // bytes
 	orders     int        // in the inbox
-	room       *sync.Cond // the reader waits here while the inbox is full
+	room       *sync.Cond // the reader waits here while the inbox is full, and at the end until it is worked off
 	working    bool       // a goroutine is working the inbox off
 	worker     sync.WaitGroup
 }

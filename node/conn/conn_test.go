@@ -37,7 +37,7 @@ type node struct {
 	metrics *prometheus.Registry
 }
 
-func startRedis(t *testing.T) *miniredis.Miniredis {
+func startRedis(t testing.TB) *miniredis.Miniredis {
 	t.Helper()
 	mr := miniredis.NewMiniRedis()
 	mr.ClockTTL(true)
@@ -48,7 +48,7 @@ func startRedis(t *testing.T) *miniredis.Miniredis {
 	return mr
 }
 
-func startNode(t *testing.T, addr, id string, change func(*Options)) *node {
+func startNode(t testing.TB, addr, id string, change func(*Options)) *node {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	b, err := bus.Open(t.Context(), bus.Options{URL: "redis://" + addr, Stage: "test", Log: log})
@@ -93,7 +93,7 @@ func startNode(t *testing.T, addr, id string, change func(*Options)) *node {
 	}
 }
 
-func (n *node) token(t *testing.T, c token.Claims) string {
+func (n *node) token(t testing.TB, c token.Claims) string {
 	t.Helper()
 	if c.Expires.IsZero() {
 		c.Expires = time.Now().Add(time.Hour)

@@ -18,7 +18,16 @@ import (
 func fleet(t *testing.T, change func(*Options)) (n1, n2 *node) {
 	t.Helper()
 	redis := startRedis(t)
-	return startNode(t, redis.Addr(), "n1", change), startNode(t, redis.Addr(), "n2", change)
+	n1, n2 = startNode(t, redis.Addr(), "n1", change), startNode(t, redis.Addr(), "n2", change)
+	for deadline := time.Now().Add(10 * time.Second); ; { // until both listen to surveys
+		all, err := n1.survey(t.Context(), surveyConnections, order{})
+		if err == nil && len(all.Missing) == 0 {
+			return n1, n2
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no answer from %v, %v", all.Missing, err)
+		}
+	}
 }
 
 var operatorClaims = token.Claims{User: "op", Roles: []string{channel.RoleOperator}}

@@ -27,6 +27,8 @@ const (
 	opPong  = 0xa
 	final   = 0x80
 	rsv1    = 0x40 // compressed (RFC 7692)
+
+	noStatus = 1005
 )
 
 // deflateLeast is the shortest payload that is compressed, in bytes: below it the result is hardly smaller.
@@ -93,7 +95,11 @@ func pushFrame(f hub.Format, p *protocol.Push) []byte {
 	return replyFrame(f, &protocol.Reply{Push: p})
 }
 
+// closeFrame has no payload for 1005, which stands for a close frame that had none.
 func closeFrame(d disconnect) []byte {
+	if d.code == noStatus {
+		return frame(opClose, func(b []byte) []byte { return b })
+	}
 	return frame(opClose, func(b []byte) []byte {
 		return append(binary.BigEndian.AppendUint16(b, d.code), d.reason...)
 	})

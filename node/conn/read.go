@@ -77,23 +77,37 @@ func (c *client) readMessage() error {
 	return nil
 }
 
-// ended notes how the connection ended. It reports whether the WebSocket layer has ended it, with a close frame that the client may not have
-// read yet.
+// ended lets the commands that came before the end finish, notes how it came, and answers a close frame with one. It reports whether
+// the end is a fault of the client's, which may not have read why yet.
 func (c *client) ended(err error) (refused bool) {
+	c.settle()
 	var closed *websocket.CloseError
 	var network net.Error
 	switch {
-	case errors.As(err, &closed), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
-		c.s.log.Debug("connection ended", "client", c.id, "error", err)
+	case errors.As(err, &closed):
+		c.s.log.Debug("closed by the client", "client", c.id, "code", closed.Code)
+		c.out.Finish(closeFrame(disconnect{code: uint16(closed.Code)}))
+		return false
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		c.s.log.Debug("connection lost", "client", c.id, "error", err)
 		return false
 	}
 	bye := byeProtocolError
 	if errors.Is(err, websocket.ErrReadLimit) {
 		bye = byeTooLarge
 	}
-	c.close(bye) // when gorilla has sent a close frame of its own, this one comes after it and isn't read
 	c.s.log.Info("frame refused", "client", c.id, "remote", c.remote, "error", err)
+	c.close(bye)
 	return true
+}
+
+// settle waits until the commands that have been read are done: what was sent before a close counts. Each has its deadline.
+func (c *client) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.working && c.goodbye == nil {
+		c.room.Wait()
+	}
 }
 
 // affords takes n from the client's budget of commands, or ends the connection.
@@ -191,6 +205,7 @@ func (c *client) next(running *sync.WaitGroup) (inFrame, bool) {
 		c.mu.Lock()
 		if c.goodbye != nil || len(c.inbox) == 0 && idle {
 			c.working, c.inbox, c.inboxSize, c.orders = false, nil, 0, 0
+			c.room.Signal()
 			c.mu.Unlock()
 			return inFrame{}, false
 		}
