@@ -22,9 +22,6 @@ const usage = `usage: operate doctor [-c name=value]…     what would keep a de
        operate purge -c stage=… --confirm=STAGE   delete what an earlier stack of that stage retained, data included
 `
 
-// errUsage answers a command line that names no command.
-var errUsage = errors.New(strings.TrimSpace(usage))
-
 var errUsage = errors.New(strings.TrimSuffix(usage, "\n"))
 
 // whole bounds each command. CloudFront's distribution and functions' network interfaces take long to go.
