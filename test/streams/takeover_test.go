@@ -18,6 +18,7 @@ const takeover = limit.LockTTL + 10*time.Second
 
 // One node reads, everybody sees every line once; whatever happens to the reader, another one goes on where it was.
 func TestTakeover(t *testing.T) {
+	t.Parallel()
 	e := engineOf(t)
 	for name, c := range map[string]func(*testing.T, *enginetest.Engine, string){
 		"killed": killed, "stopped": stopped, "cut-off": cutOff, "drained": drained, "left": left,

@@ -141,7 +141,7 @@ func (e *Engine) Read(ctx context.Context, channel, cursor string, emit func(str
 			return err
 		}
 	}
-	r := reader{e: e, container: t.container, at: at, first: cursor == "", emit: emit}
+	r := reader{e: e, container: t.container, at: at, first: cursor == "", began: time.Now(), emit: emit}
 	if t.logs {
 		return r.readLogs(ctx)
 	}

@@ -56,7 +56,7 @@ func (r *reader) listen(ctx context.Context) error {
 	if err != nil {
 		return cmpCause(ctx, err)
 	}
-	var o client.EventsListOptions
+	o := client.EventsListOptions{Since: since(position{Time: r.began.UnixNano()})}
 	if r.at.Time != 0 {
 		o.Since = since(r.at.position)
 	}

@@ -20,6 +20,8 @@ const (
 	firstTail = 200
 	// resumeTail is how many of the latest lines are looked at for the position that the last reader reached. When it is not among them, a gap is announced.
 	resumeTail = 10_000
+	// young is the age of a container that appeared while somebody watched, and whose log is read from its beginning.
+	young = 5 * time.Minute
 	// quiet is how long nothing must come before a position counts as not found.
 	quiet = 2 * time.Second
 )
@@ -30,6 +32,7 @@ type reader struct {
 	container string
 	at        cursor
 	first     bool // nobody has read the channel before
+	began     time.Time
 	emit      func(stream.Event) error
 }
 
@@ -67,6 +70,7 @@ func (r *reader) readLogs(ctx context.Context) error {
 		case errdefs.IsNotFound(err):
 			away = 0
 			if r.at.Said != saidGone {
+				r.first = false // all that one logs which comes now is news
 				text := "there is no such container"
 				if r.at.Container != "" {
 					text = "the container was removed"
@@ -131,7 +135,7 @@ func (r *reader) arrive(info container.InspectResponse) error {
 	known := r.at.Container != ""
 	switch {
 	case known && r.at.Container != info.ID:
-		r.first = false // all that the new one has logged is news
+		r.first = false
 		r.at = cursor{Container: info.ID, Started: started}
 		return r.say("", "another container has this name now: "+info.ID[:min(12, len(info.ID))])
 	case known && r.at.Started != started:
@@ -155,7 +159,11 @@ func (r *reader) readContainer(ctx context.Context, info container.InspectRespon
 		pause(ctx, pollEvery)
 		return nil
 	}
-	err := r.readLog(ctx, info.ID, info.Config.Tty, !stopped)
+	tail, err := r.tail(info)
+	if err != nil {
+		return emitError{err}
+	}
+	err = r.readLog(ctx, info, tail, !stopped)
 	switch {
 	case errdefs.IsNotImplemented(err), errdefs.IsInternal(err) && strings.Contains(err.Error(), "does not support reading"):
 		if r.at.Said != saidUnreadable {
@@ -178,17 +186,29 @@ func (r *reader) readContainer(ctx context.Context, info container.InspectRespon
 	return nil
 }
 
+// tail is how many of the latest lines to ask for.
+func (r *reader) tail(info container.InspectResponse) (string, error) {
+	if r.at.Time != 0 {
+		return strconv.Itoa(resumeTail), nil // since the position
+	}
+	if r.first {
+		return strconv.Itoa(firstTail), nil
+	}
+	if created, err := time.Parse(time.RFC3339Nano, info.Created); err == nil && time.Since(created) < young {
+		return "all", nil
+	}
+	return strconv.Itoa(resumeTail), r.gap("the container is older than this stream: its latest lines follow")
+}
+
 // readLog reads one answer of the engine to its end.
-func (r *reader) readLog(ctx context.Context, id string, tty, follow bool) error {
+func (r *reader) readLog(ctx context.Context, info container.InspectResponse, tail string, follow bool) error {
 	ctx, stop := r.e.watched(ctx)
 	defer stop()
-	o := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: follow, Tail: strconv.Itoa(resumeTail)}
+	o := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: follow, Tail: tail}
 	if r.at.Time != 0 {
 		o.Since = since(r.at.position)
-	} else if r.first {
-		o.Tail = strconv.Itoa(firstTail)
 	}
-	body, err := r.e.client.ContainerLogs(ctx, id, o)
+	body, err := r.e.client.ContainerLogs(ctx, info.ID, o)
 	if err != nil {
 		return cmpCause(ctx, err)
 	}
@@ -199,7 +219,7 @@ func (r *reader) readLog(ctx context.Context, id string, tty, follow bool) error
 	defer func() { stop(); _ = body.Close(); <-done }() // closing unblocks the scanner
 	go func() {
 		defer close(done)
-		for s := newScanner(body, tty); ; {
+		for s := newScanner(body, info.Config.Tty); ; {
 			m, err := s.next()
 			if err != nil {
 				failed <- err
