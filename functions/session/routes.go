@@ -104,6 +104,7 @@ func (s *Service) register(a *api.API) {
 		Security: api.Session, Errors: []int{401, 403, 503}}, s.postLink)
 	s.registerNode(a)
 	s.registerLink(a)
+	s.registerRoom(a)
 }
 
 func (s *Service) startSession(ctx context.Context, in *startInput) (*grantedOutput, error) {

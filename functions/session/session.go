@@ -50,6 +50,9 @@ type Options struct {
 	Store    Store
 	// SignIn verifies id tokens of OpenID Connect issuers; nil: there are none.
 	SignIn token.Verifier
+	// Admit decides who may subscribe to a channel of a namespace with "token": true; nil: there is no endpoint for such tokens. An error is
+	// answered with 503.
+	Admit func(context.Context, Admission) (bool, error)
 	// Guests may come without signing in.
 	Guests bool
 	// PublicScheme is "http" or "https", as browsers see it: it decides Secure cookies and the links' URLs.
