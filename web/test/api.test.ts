@@ -64,11 +64,14 @@ test("a second 401 is a refusal, not a loop", async () => {
 test("a problem document's words become the error's", async () => {
   const url = await server((_req, res) => {
     res.writeHead(422, { "Content-Type": "application/problem+json" });
-    res.end('{"title":"Unprocessable Entity","status":422,"detail":"A title has 1 to 500 characters."}');
+    res.end(
+      '{"type":"urn:tideline:problem:validation-failed","title":"Unprocessable Entity","status":422,"detail":"A title has 1 to 500 characters."}',
+    );
   });
   await expect(call(url)).rejects.toMatchObject({
     name: "Problem",
     status: 422,
+    code: "validation-failed",
     message: "A title has 1 to 500 characters.",
   });
 });

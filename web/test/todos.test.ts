@@ -121,3 +121,32 @@ test("search wants every word, in title or note", () => {
   expect(found("call")).toHaveLength(2);
   expect(select(model.view(), "active", "call").map(({ id }) => id)).toEqual(["a"]);
 });
+
+describe("clear done", () => {
+  const clear = (model: TodoModel) => {
+    model.propose({ key: "k", kind: "delete", id: "a" });
+    return () => model.cleared("k", "a", 4);
+  };
+
+  test("what was cleared does not come back with an event of the state before it", () => {
+    const model = new TodoModel();
+    model.learn(todo("a", 4, { done: true }));
+    clear(model)();
+    model.apply({ type: "todo.updated", todo: todo("a", 4) });
+    expect(titles(model)).toEqual([]);
+    model.apply({ type: "todo.deleted", todo: todo("a", 5) });
+    expect(titles(model)).toEqual([]);
+  });
+
+  test("what another device reopened meanwhile stays, whether that is heard of before or after the answer", () => {
+    for (const before of [true, false]) {
+      const model = new TodoModel();
+      model.learn(todo("a", 4, { done: true }));
+      const answer = clear(model);
+      if (before) model.apply({ type: "todo.updated", todo: todo("a", 5) });
+      answer();
+      if (!before) model.apply({ type: "todo.updated", todo: todo("a", 5) });
+      expect(titles(model)).toEqual(["a v5"]);
+    }
+  });
+});

@@ -18,6 +18,25 @@ export function Gate({ state }: { state: Exclude<SessionState, { status: "ready"
               Start a new session
             </button>
           </>
+        ) : state.status === "closed" ? (
+          <>
+            <h1>Sign in first</h1>
+            <p>This server takes no guests, and this browser is not signed in.</p>
+            <ul className="gate-ways">
+              <li>
+                Signed in on another device? Press <em>Open on another device</em> there, and open the link
+                here.
+              </li>
+              <li>Otherwise sign in where your organisation does, and come back.</li>
+            </ul>
+            <button type="button" className="button primary" onClick={state.retry}>
+              I have signed in
+            </button>
+            <p className="faint">
+              You run this server? <a href="/api/docs">Its reference</a> says how an application signs its
+              users in: <span className="mono">POST /api/session</span> with an id token.
+            </p>
+          </>
         ) : state.problem ? (
           <>
             <h1>{state.problem.lost ? "Tideline can’t be reached" : "Tideline is not ready"}</h1>

@@ -8,6 +8,8 @@ export class Problem extends Error {
     readonly title: string,
     readonly detail: string,
     readonly requestId?: string,
+    /** The server's name of this kind of problem ("guests-disabled"); codes never change their meaning. */
+    readonly code?: string,
   ) {
     super(detail || title);
   }
@@ -18,6 +20,8 @@ export class Problem extends Error {
   }
 }
 
+/** What the type of a problem document begins with; its code follows. */
+const TYPE_PREFIX = "urn:tideline:problem:";
 /** How long one call may take, milliseconds. */
 const DEADLINE = 10_000;
 
@@ -86,15 +90,18 @@ export async function authorized<T>(
 async function problemOf(response: Response): Promise<Problem> {
   let title = response.statusText || `Status ${response.status}`;
   let detail = "";
+  let code: string | undefined;
   try {
     const body: unknown = await response.json();
     if (typeof body === "object" && body !== null) {
       if ("title" in body && typeof body.title === "string") title = body.title;
       if ("detail" in body && typeof body.detail === "string") detail = body.detail;
+      if ("type" in body && typeof body.type === "string" && body.type.startsWith(TYPE_PREFIX))
+        code = body.type.slice(TYPE_PREFIX.length);
     }
   } catch {
     // Not a problem document: a proxy's page, say. The status has to do.
     if (response.status >= 500) detail = "The server has a problem. Try again in a moment.";
   }
-  return new Problem(response.status, title, detail, response.headers.get("X-Request-Id") ?? undefined);
+  return new Problem(response.status, title, detail, response.headers.get("X-Request-Id") ?? undefined, code);
 }

@@ -23,6 +23,8 @@ export interface Session {
 export type SessionState =
   | { status: "loading"; problem?: Problem; retry: () => void }
   | { status: "ready"; session: Session }
+  /** This deployment takes no guests, and this browser is not signed in. Nothing is tried until somebody asks. */
+  | { status: "closed"; retry: () => void }
   | { status: "expired"; restart: () => void };
 
 const Context = createContext<Session | null>(null);
@@ -73,11 +75,12 @@ export function useSessionState(): SessionState {
   }, [issued, expired, attempt]);
 
   const retry = useCallback(() => setAttempt((n) => n + 1), []);
+  const closed = failure?.problem.code === "guests-disabled";
   useEffect(() => {
-    if (!failure || issued) return;
+    if (!failure || issued || closed) return;
     const timer = setTimeout(retry, backoff(failure.attempt));
     return () => clearTimeout(timer);
-  }, [failure, issued, retry]);
+  }, [failure, issued, closed, retry]);
 
   const restart = useCallback(() => {
     setIssued(null);
@@ -88,6 +91,7 @@ export function useSessionState(): SessionState {
   const session = useMemo(() => (issued ? makeSession(issued, () => setExpired(true)) : null), [issued]);
   if (expired) return { status: "expired", restart };
   if (session) return { status: "ready", session };
+  if (closed) return { status: "closed", retry };
   return { status: "loading", retry, ...(failure ? { problem: failure.problem } : {}) };
 }
 

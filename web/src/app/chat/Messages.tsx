@@ -156,7 +156,12 @@ function Row({ row, me, room }: { row: RowData; me: string; room: Room }) {
         {line.status === "failed" && (
           <p className="message-failed" role="alert">
             <span>Not sent: {line.problem}</span>
-            <button type="button" className="link" onClick={() => room.retry(line.id)}>
+            <button
+              type="button"
+              className="link"
+              disabled={!room.isConnected}
+              onClick={() => room.retry(line.id)}
+            >
               Try again
             </button>
             <button type="button" className="link" onClick={() => room.discard(line.id)}>

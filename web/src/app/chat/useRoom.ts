@@ -15,6 +15,8 @@ export interface Room {
   /** Reading the newest page, for the first time. */
   isLoading: boolean;
   isSubscribed: boolean;
+  /** There is a socket to send over. Without one nothing is taken: what waits unseen may go out when nobody expects it. */
+  isConnected: boolean;
   /** The last subscribe failed; `isRefused` for good, otherwise it is tried again. */
   error?: string;
   isRefused?: boolean;
@@ -45,7 +47,7 @@ function modelOf(key: string): RoomModel {
 
 export function useRoom(room: string, events: RoomEvents = {}): Room {
   const { user } = useSession();
-  const { rpc } = useConnection();
+  const { rpc, isConnected } = useConnection();
   const name = `chat:${room}`;
   const model = modelOf(`${user} ${name}`);
   const lines = useSyncExternalStore(model.watch, model.view);
@@ -122,6 +124,7 @@ export function useRoom(room: string, events: RoomEvents = {}): Room {
     lines,
     isLoading,
     isSubscribed: channel.isSubscribed,
+    isConnected,
     ...(channel.error ? { error: channel.error.message, isRefused: channel.state === "unsubscribed" } : {}),
     hasOlder,
     loadOlder,

@@ -7,6 +7,7 @@ import { Icon } from "../ui/Icon";
 import { useToast } from "../ui/toast";
 import { useOnline } from "../ui/useOnline";
 import { AddTodo } from "./AddTodo";
+import { ConfirmClear } from "./ConfirmClear";
 import { isTyping } from "./keys";
 import { type Filter, select, type TodoItem } from "./model";
 import { TodoList } from "./TodoList";
@@ -17,6 +18,8 @@ const FILTERS: readonly { value: Filter; label: string }[] = [
   { value: "active", label: "Open" },
   { value: "done", label: "Done" },
 ];
+/** How many cleared todos one press brings back; with more, "Clear done" asks first. */
+export const UNDO_MAX = 100;
 /** From how many todos on a search field earns its place. */
 const SEARCH_FROM = 8;
 
@@ -28,6 +31,7 @@ export function TodoPanel() {
   const toast = useToast();
   const [filter, setFilter] = useState<Filter>("all");
   const [text, setText] = useState("");
+  const [asking, setAsking] = useState(false);
   const search = useRef<HTMLInputElement>(null);
   const shown = useMemo(() => select(items, filter, text), [items, filter, text]);
   const tasks = useTasks();
@@ -68,7 +72,7 @@ export function TodoPanel() {
         text: `Deleted “${short(item.title)}”`,
         action: {
           label: "Undo",
-          run: () => void actions.restore(todo).then((o) => refused(o, "Not brought back.")),
+          run: () => void actions.restore([todo]).then((o) => refused(o, "Not brought back.")),
         },
       });
     },
@@ -82,10 +86,15 @@ export function TodoPanel() {
     }
   };
   const clear = async () => {
-    const gone = items.filter((item) => item.done);
+    setAsking(false);
+    const gone = items.filter((item) => item.done).map(({ pending: _, ...todo }) => todo);
     const outcome = await actions.clearCompleted();
     if (!outcome.ok) return refused(outcome, "Not cleared.");
-    toast({ text: gone.length === 1 ? "Cleared 1 todo" : `Cleared ${gone.length.toLocaleString()} todos` });
+    const run = () => void actions.restore(gone).then((o) => refused(o, "Not all brought back."));
+    toast({
+      text: gone.length === 1 ? "Cleared 1 todo" : `Cleared ${gone.length.toLocaleString()} todos`,
+      ...(gone.length <= UNDO_MAX ? { action: { label: "Undo", run } } : {}),
+    });
   };
 
   useEffect(() => {
@@ -156,11 +165,14 @@ export function TodoPanel() {
             type="button"
             className="button quiet small"
             disabled={done === 0 || !online}
-            onClick={clear}
+            onClick={() => (done > UNDO_MAX ? setAsking(true) : void clear())}
           >
             Clear done
           </button>
         </div>
+        {asking && (
+          <ConfirmClear count={done} onClose={() => setAsking(false)} onConfirm={() => void clear()} />
+        )}
         {deaf && online && (
           <p className="inline-note" role="status">
             Changes from your other tabs and devices don’t arrive at the moment. What you change here is

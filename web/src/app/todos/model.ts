@@ -30,6 +30,8 @@ export type Pending =
 interface Entry {
   todo: Todo;
   deleted: boolean;
+  /** The deletion is a guess at what the server did with this version: a state of the same version that is heard of takes its place. */
+  guessed?: boolean;
   /** When this page learned of it, counted in changes; tells which entries a running fetch could not have seen. */
   learned: number;
 }
@@ -70,7 +72,7 @@ export class TodoModel {
   /** Takes one state of one todo; an older version than the known one is ignored. Answers whether it was news. */
   learn(todo: Todo, deleted = false): boolean {
     const known = this.#entries.get(todo.id);
-    if (known && todo.version <= known.todo.version) return false;
+    if (known && todo.version < known.todo.version + (known.guessed ? 0 : 1)) return false;
     this.#entries.set(todo.id, { todo, deleted, learned: ++this.#clock });
     this.#changed();
     return true;
@@ -117,6 +119,19 @@ export class TodoModel {
         deleted: true,
         learned: ++this.#clock,
       });
+    }
+    this.settle(key);
+  }
+
+  /**
+   * Ends the deletion of a todo that "clear done" was to take at `version`. The server passes over what was changed meanwhile and does not
+   * say which, so a newer state stays, and one that is still on its way will be taken.
+   */
+  cleared(key: string, id: string, version: number): void {
+    const known = this.#entries.get(id);
+    if (known && !known.deleted && known.todo.version <= version) {
+      const todo = { ...known.todo, version: known.todo.version + 1 };
+      this.#entries.set(id, { todo, deleted: true, guessed: true, learned: ++this.#clock });
     }
     this.settle(key);
   }

@@ -17,6 +17,8 @@ const PAGES = 40;
 const TRIES = 3;
 /** Requests of one "clear done" at most. */
 const CLEAR_ROUNDS = 20;
+/** How many requests bring cleared todos back at a time. */
+const RESTORE_AT_ONCE = 4;
 
 interface Page {
   items: Todo[];
@@ -105,9 +107,18 @@ export class TodoActions {
     return this.#put(todo);
   }
 
-  /** Brings a deleted todo back, under its old id. */
-  restore(todo: Todo): Promise<Outcome> {
-    return this.#put(todo);
+  /** Brings deleted todos back, under their old ids and in their old places. What exists again by then is left as it is. */
+  async restore(todos: readonly Todo[]): Promise<Outcome> {
+    const rest = [...todos];
+    let outcome: Outcome = { ok: true };
+    const work = async () => {
+      for (let todo = rest.shift(); todo && outcome.ok; todo = rest.shift()) {
+        const one = await this.#put(todo, { "If-None-Match": "*" });
+        if (!one.ok && !one.conflict) outcome = one;
+      }
+    };
+    await Promise.all(Array.from({ length: RESTORE_AT_ONCE }, work));
+    return outcome;
   }
 
   /**
@@ -155,11 +166,8 @@ export class TodoActions {
 
   async clearCompleted(): Promise<Outcome> {
     const done = this.#model.view().filter((item) => item.done);
-    const keys = done.map(({ id }) => {
-      const key = uuid();
-      this.#model.propose({ key, kind: "delete", id });
-      return { key, id };
-    });
+    const keys = done.map(({ id, version }) => ({ key: uuid(), id, version }));
+    for (const { key, id } of keys) this.#model.propose({ key, kind: "delete", id });
     try {
       // The server may run out of time and say that there is more.
       for (let round = 0; round < CLEAR_ROUNDS; round++) {
@@ -168,7 +176,7 @@ export class TodoActions {
         });
         if (!data.more) break;
       }
-      for (const { key, id } of keys) this.#model.forget(key, id);
+      for (const { key, id, version } of keys) this.#model.cleared(key, id, version);
       return { ok: true };
     } catch (error) {
       for (const { key } of keys) this.#model.settle(key);
@@ -176,7 +184,7 @@ export class TodoActions {
     }
   }
 
-  #put(todo: Todo): Promise<Outcome> {
+  #put(todo: Todo, headers: Record<string, string> = {}): Promise<Outcome> {
     const key = uuid();
     this.#model.propose({ key, kind: "create", todo });
     const { title, done, note, dueAt } = todo;
@@ -185,13 +193,15 @@ export class TodoActions {
       try {
         // The id is ours, so a repeated PUT creates once.
         const { data } = await repeat(() =>
-          this.#session.api<Todo>(`/api/todos/${todo.id}`, { method: "PUT", body }),
+          this.#session.api<Todo>(`/api/todos/${todo.id}`, { method: "PUT", body, headers }),
         );
         this.#model.settle(key, data);
         return { ok: true, todo: data };
       } catch (error) {
-        this.#model.settle(key);
-        return { ok: false, problem: asProblem(error), conflict: false };
+        const problem = asProblem(error);
+        const conflict = problem.status === 412;
+        this.#model.settle(key, conflict ? await this.#read(todo.id) : undefined);
+        return { ok: false, problem, conflict };
       }
     });
   }
