@@ -133,6 +133,7 @@ func TestALBModeSpeaksModernTLSAndRedirects(t *testing.T) {
 	for _, l := range tm.all(t, "AWS::ElasticLoadBalancingV2::Listener") {
 		if l.get("Protocol") == "HTTPS" {
 			l.want(t, "SslPolicy", "ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09")
+			l.wantAttribute(t, "ListenerAttributes", "routing.http.response.strict_transport_security.header_value", "max-age=31536000")
 			continue
 		}
 		l.want(t, "DefaultActions.0.Type", "redirect")

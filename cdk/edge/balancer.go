@@ -46,6 +46,9 @@ func (e *Edge) declareBalancer() {
 			awselasticloadbalancingv2.ListenerCertificate_FromCertificateManager(certificate)}
 	}
 	e.listener = e.Balancer.AddListener(str("Listener"), props)
+	if front.Public { // where there is a CloudFront, it does this
+		e.listener.SetAttribute(str("routing.http.response.strict_transport_security.header_value"), str(fmt.Sprintf("max-age=%.0f", hstsAge.Seconds())))
+	}
 }
 
 // logTraffic sends access and connection logs to the log bucket. The CDK's own method needs a region at synthesis, because of log accounts
