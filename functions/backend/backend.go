@@ -9,16 +9,18 @@
 //	KEYS_TABLE            DynamoDB table of the key ring
 //	ALLOWED_ORIGINS       further origins that may send state-changing requests, separated by commas
 //	FILES_BUCKET          bucket of imports and exports; or
-//	FILES_DIR             folder of the same, with FILES_SECRET (32 bytes or more) that signs its links
+//	FILES_DIR             folder of the same, with FILES_SECRET (32 bytes or more, or @/path/of/a/file) that signs its links
 //	FAILED_BUCKET         bucket of stream records that were given up
 package backend
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -118,11 +120,26 @@ func openFiles(getenv func(string) string, bucket func(string) tasks.Files) (tas
 	if name := getenv("FILES_BUCKET"); name != "" {
 		return bucket(name), nil
 	}
-	d, err := dirfiles.New(getenv("FILES_DIR"), []byte(getenv("FILES_SECRET")), nil)
+	secret, err := filesSecret(getenv)
+	if err != nil {
+		return nil, fmt.Errorf("FILES_SECRET: %w", err)
+	}
+	d, err := dirfiles.New(getenv("FILES_DIR"), secret, nil)
 	if err != nil {
 		return nil, fmt.Errorf("FILES_DIR, FILES_SECRET: %w", err)
 	}
 	return d, nil
+}
+
+// filesSecret is FILES_SECRET, or what the file has that it names after an @.
+func filesSecret(getenv func(string) string) ([]byte, error) {
+	v := getenv("FILES_SECRET")
+	path, inFile := strings.CutPrefix(v, "@")
+	if !inFile {
+		return []byte(v), nil
+	}
+	data, err := os.ReadFile(path)
+	return bytes.TrimSpace(data), err
 }
 
 func verifier(ctx context.Context, getenv func(string) string, table func(string) token.PublicSource, complain func(error)) (token.Verifier, error) {
@@ -178,8 +195,12 @@ func (s *settings) check(needs Need) {
 	}
 	if needs&Files != 0 {
 		s.exactly("FILES_BUCKET", "FILES_DIR")
-		if s.getenv("FILES_DIR") != "" && len(s.getenv("FILES_SECRET")) < dirfiles.MinSecretBytes {
-			s.bad("FILES_SECRET: at least %d bytes are needed with FILES_DIR", dirfiles.MinSecretBytes)
+		if s.getenv("FILES_DIR") != "" {
+			if secret, err := filesSecret(s.getenv); err != nil {
+				s.bad("FILES_SECRET: %w", err)
+			} else if len(secret) < dirfiles.MinSecretBytes {
+				s.bad("FILES_SECRET: at least %d bytes are needed with FILES_DIR, or @/path/of/a/file that has them", dirfiles.MinSecretBytes)
+			}
 		}
 	}
 	if (s.getenv("REDIS_IAM_USER") == "") != (s.getenv("REDIS_IAM_CACHE") == "") {
