@@ -36,6 +36,8 @@ const (
 	// healthTimeout is under the timeout of compose.yaml's health checks.
 	healthTimeout = 3 * time.Second
 	secretBytes   = 32
+	setupTimeout  = 90 * time.Second
+	setupRetry    = time.Second
 )
 
 // Names of the files in SECRETS_DIR.
@@ -99,7 +101,20 @@ func setup(ctx context.Context, getenv func(string) string) error {
 			return err
 		}
 	}
-	return aws.Setup(ctx, env["TODO_TABLE"], env["SESSION_TABLE"])
+	// DynamoDB Local may still be starting.
+	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
+	defer cancel()
+	for {
+		err := aws.Setup(ctx, env["TODO_TABLE"], env["SESSION_TABLE"])
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(setupRetry):
+		}
+	}
 }
 
 // makeSecret writes a random secret, unless there is one.
