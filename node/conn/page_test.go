@@ -191,3 +191,17 @@ func TestProtocolPageLimits(t *testing.T) {
 		}
 	}
 }
+
+func TestProtocolPageVersions(t *testing.T) {
+	page, _ := protocolPage(t)
+	for file, pattern := range map[string]string{"../../test/package.json": `"centrifuge": "([^"]+)"`, "../../go.mod": `centrifugal/centrifuge-go (\S+)`} {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := regexp.MustCompile(pattern).FindSubmatch(raw)
+		if m == nil || !strings.Contains(page, "| "+string(m[1])+" |") {
+			t.Errorf("%s has %s, the page another", file, m)
+		}
+	}
+}
