@@ -89,7 +89,7 @@ func newMeter(reg prometheus.Registerer, s *Service) *meter {
 	const dropped = "Messages from Redis that were dropped; what they carried is read from the stream, or its loss is announced."
 	counter(metric.Dropped, dropped, prometheus.Labels{"reason": "inbox_full"}, stats(func(b bus.Stats) uint64 { return b.Overflowed }))
 	counter(metric.Dropped, dropped, prometheus.Labels{"reason": "unreadable"}, stats(func(b bus.Stats) uint64 { return b.Unreadable }))
-	counter(metric.Dropped, dropped, prometheus.Labels{"reason": "hub_full"}, s.hub.Spilt)
+	counter(metric.Dropped, dropped, prometheus.Labels{"reason": "hub_full"}, func() uint64 { return s.hub.Spilt() })
 	counter(metric.Rotations, "Subscriber connections that were replaced for their age.", nil, stats(func(b bus.Stats) uint64 { return b.Rotated }))
 	counter(metric.ProbesLost, "Liveness probes of the subscription that did not come back in time.", nil, stats(func(b bus.Stats) uint64 { return b.ProbesLost }))
 	counter(metric.Retries, "Commands to Redis that were tried again.", nil, stats(func(b bus.Stats) uint64 { return b.Retries }))

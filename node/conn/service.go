@@ -121,11 +121,8 @@ type Status struct {
 	PromotionProof bool
 }
 
-// New makes a service; it refuses connections until Run.
-func New(o Options) (*Service, error) {
-	if o.Bus == nil || o.Table == nil || o.Verifier == nil || o.NodeID == "" {
-		return nil, errors.New("conn: Bus, Table, Verifier and NodeID are required")
-	}
+// fill puts the limits where nothing was given.
+func (o *Options) fill() {
 	o.PingInterval = cmp.Or(o.PingInterval, limit.PingInterval)
 	o.PongTimeout = cmp.Or(o.PongTimeout, limit.PongTimeout)
 	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, limit.HandshakeTimeout)
@@ -142,6 +139,14 @@ func New(o Options) (*Service, error) {
 	if o.Streams == nil {
 		o.Streams = noStreams{}
 	}
+}
+
+// New makes a service; it refuses connections until Run.
+func New(o Options) (*Service, error) {
+	if o.Bus == nil || o.Table == nil || o.Verifier == nil || o.NodeID == "" {
+		return nil, errors.New("conn: Bus, Table, Verifier and NodeID are required")
+	}
+	o.fill()
 	if o.PongTimeout >= o.PingInterval {
 		return nil, fmt.Errorf("conn: pong timeout %v must be under the ping interval %v", o.PongTimeout, o.PingInterval)
 	}

@@ -18,7 +18,7 @@ const (
 	Subscriptions    = "websocket_subscriptions_active"    // gauge
 	Channels         = "bus_channels_active"               // gauge: channels followed
 	Publications     = "bus_publications_total"            // counter: result (published, duplicate, superseded, error)
-	Dropped          = "bus_publications_dropped_total"    // counter: reason (inbox_full, unreadable); each is read from the stream or announced
+	Dropped          = "bus_publications_dropped_total"    // counter: reason (inbox_full, hub_full, unreadable); each is read from the stream or announced
 	GapsRepaired     = "bus_gaps_repaired_total"           // counter
 	GapsAnnounced    = "bus_gaps_announced_total"          // counter
 	Recoveries       = "bus_recoveries_total"              // counter: result (ring, redis, failed)
