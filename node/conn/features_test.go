@@ -8,6 +8,7 @@ import (
 
 	"tideline/shared/bus"
 	"tideline/shared/channel"
+	"tideline/shared/metric"
 	"tideline/shared/token"
 )
 
@@ -112,6 +113,29 @@ func TestWhatWasSentBeforeACloseIsDone(t *testing.T) {
 		}
 		if top = tops[0]; time.Now().After(deadline) {
 			t.Fatalf("%d of 20 were published", top.Offset)
+		}
+	}
+}
+
+func TestEveryMetricCanBeGathered(t *testing.T) {
+	n := startNode(t, startRedis(t).Addr(), "n1", nil)
+	n.connect(t, token.Claims{User: "ann"})
+	families, err := n.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				found[f.GetName()+" "+l.GetValue()] = true
+			}
+		}
+		found[f.GetName()] = true
+	}
+	for _, want := range []string{metric.Connections, metric.Dropped + " hub_full", metric.Dropped + " inbox_full"} {
+		if !found[want] {
+			t.Errorf("no %s", want)
 		}
 	}
 }
