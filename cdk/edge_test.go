@@ -53,7 +53,7 @@ func TestAnotherApplicationUsesTheEdge(t *testing.T) {
 			t.Errorf("the function is not told %s", name)
 		}
 	}
-	f.want(t, "Environment.Variables.NAMESPACES", "/var/task/channels.json")
+	f.want(t, "Environment.Variables.CHANNELS_FILE", "/var/task/channels.json")
 	rule := tm.one(t, "AWS::ElasticLoadBalancingV2::ListenerRule", "EdgeOrdersRoute200")
 	rule.want(t, "Conditions.0.PathPatternConfig.Values", []string{"/api/orders", "/api/orders/*"})
 	if data := userData(t, tm); !strings.Contains(data, "CHANNELS_FILE=/opt/tideline/channels.json\n") {

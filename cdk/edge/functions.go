@@ -74,7 +74,7 @@ func (e *Edge) Function(id string, p FunctionProps) *Function {
 		Code:       awslambda.Code_FromAsset(str(e.functionFolder(p.Build)), nil),
 		MemorySize: num(p.MemoryMiB), Timeout: span(p.Timeout), LogGroup: f.Logs, Tracing: awslambda.Tracing_ACTIVE}
 	if e.props.Channels != "" {
-		env["NAMESPACES"] = str("/var/task/" + channelsFile)
+		env["CHANNELS_FILE"] = str("/var/task/" + channelsFile)
 	}
 	if p.Publishes {
 		props.Vpc, props.VpcSubnets = e.VPC, e.subnets

@@ -3,7 +3,7 @@
 //	STAGE                 dev, prod, …: part of every key and channel in Redis (default dev)
 //	REDIS_URL             see bus.Options
 //	REDIS_IAM_USER        ElastiCache user; with REDIS_IAM_CACHE, and REDIS_IAM_SERVERLESS=true for a serverless cache
-//	NAMESPACES            file of channel namespaces (default: those that ship)
+//	CHANNELS_FILE         JSON file of channel namespaces, as the nodes read it (default: those that ship)
 //	TODO_TABLE            DynamoDB table of todos and tasks
 //	TOKEN_SECRETS         see token.ParseSecrets; or
 //	KEYS_TABLE            DynamoDB table of the key ring
@@ -74,10 +74,10 @@ func Open(ctx context.Context, getenv func(string) string, needs Need, log *slog
 	b := &Backend{Namespaces: channel.Shipped()}
 	s.check(needs)
 	b.Origins = s.origins()
-	if path := getenv("NAMESPACES"); path != "" {
+	if path := getenv("CHANNELS_FILE"); path != "" {
 		var err error
 		if b.Namespaces, err = channel.Load(path); err != nil {
-			s.bad("NAMESPACES: %w", err)
+			s.bad("CHANNELS_FILE: %w", err)
 		}
 	}
 	if err := errors.Join(s.errs...); err != nil {

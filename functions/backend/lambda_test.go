@@ -315,13 +315,13 @@ func TestBroadcastByItsFourDoors(t *testing.T) {
 
 func TestMistakesInTheEnvironmentAreReportedTogetherByName(t *testing.T) {
 	f := lambdatest.Deploy(t, lambdatest.Build(t, "tideline/functions/tasks/bootstrap"), "TOKEN_SECRETS="+secret, "KEYS_TABLE=keys", "REDIS_IAM_USER=u",
-		"ALLOWED_ORIGINS=tideline.test", "FILES_DIR=/tmp", "FILES_SECRET=short", "REDIS_IAM_SERVERLESS=maybe", "NAMESPACES=/nowhere.json")
+		"ALLOWED_ORIGINS=tideline.test", "FILES_DIR=/tmp", "FILES_SECRET=short", "REDIS_IAM_SERVERLESS=maybe", "CHANNELS_FILE=/nowhere.json")
 	res := f.Invoke([]byte(`{}`))
 	if res.Error == nil {
 		t.Fatalf("answered %s", res.Payload)
 	}
 	for _, name := range []string{"REDIS_URL: missing", "TODO_TABLE: missing", "TOKEN_SECRETS, KEYS_TABLE: set exactly one", "REDIS_IAM_USER, REDIS_IAM_CACHE", "ALLOWED_ORIGINS",
-		"FILES_SECRET", "REDIS_IAM_SERVERLESS", "NAMESPACES"} {
+		"FILES_SECRET", "REDIS_IAM_SERVERLESS", "CHANNELS_FILE"} {
 		if !strings.Contains(f.Logs(), name) {
 			t.Errorf("no word of %s in\n%s", name, f.Logs())
 		}
