@@ -1,6 +1,7 @@
 package lambdahttp
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,7 @@ import (
 	"tideline/functions/api"
 	"tideline/functions/meter"
 	"tideline/shared/limit"
+	"tideline/shared/metric"
 )
 
 // InvokePath takes events by POST when the function runs on a port: the path of Lambda's own API, so that its clients work. Nobody is
@@ -36,9 +38,6 @@ const (
 	invokeBytes = 6 << 20
 )
 
-// Namespace of the CloudWatch metrics that functions write.
-const Namespace = "Tideline"
-
 // Process is what a function's command gets from its surroundings: where it logs, and where it measures.
 type Process struct {
 	Name   string
@@ -49,7 +48,8 @@ type Process struct {
 	scrape http.Handler
 }
 
-// Start reads LOG_LEVEL and finds out whether this is Lambda. Logs are JSON on standard output.
+// Start reads LOG_LEVEL and finds out whether this is Lambda. Logs are JSON on standard output; in Lambda so are measurements, in the
+// CloudWatch namespace of STAGE (default dev).
 func Start(name string, getenv func(string) string) (*Process, error) {
 	return start(name, getenv, os.Stdout)
 }
@@ -64,7 +64,7 @@ func start(name string, getenv func(string) string, out io.Writer) (*Process, er
 	handler := slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level})
 	p := &Process{Name: name, getenv: getenv, Log: slog.New(api.LogHandler(handler)).With("function", name)}
 	if inLambda(getenv) {
-		emf := meter.NewEMF(out, Namespace, name, nil)
+		emf := meter.NewEMF(out, metric.Namespace(cmp.Or(getenv("STAGE"), "dev")), name, nil)
 		p.Meter, p.done = emf, emf.Flush
 		return p, nil
 	}

@@ -223,3 +223,18 @@ func TestLogLevel(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+// A stage's dashboard shows its own namespace: with another one its functions would look as if they measured nothing.
+func TestMeasurementsInLambdaCarryTheStage(t *testing.T) {
+	for stage, want := range map[string]string{"prod": metric.Namespace("prod"), "": metric.Namespace("dev")} {
+		var out bytes.Buffer
+		p, err := start("todos", env("AWS_LAMBDA_RUNTIME_API", "localhost", "STAGE", stage), &out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Meter.Add(metric.PublishFailures, 1)
+		if err := p.done(); err != nil || !strings.Contains(out.String(), `"Namespace":"`+want+`"`) {
+			t.Errorf("stage %q: %v, %s", stage, err, &out)
+		}
+	}
+}
