@@ -84,7 +84,8 @@ func startNode(t testing.TB, addr, id string, change func(*Options)) *node {
 	})
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) { // until it has its lease
 		nodes, err := b.Nodes(t.Context())
-		if err == nil && slices.ContainsFunc(nodes, func(i bus.NodeInfo) bool { return i.ID == id }) {
+		listed := err == nil && slices.ContainsFunc(nodes, func(i bus.NodeInfo) bool { return i.ID == id })
+		if listed && n.lease.Leave(t.Context(), "chat:nowhere", "nobody", false) == nil { // the node knows that it has it, too
 			return n
 		}
 		if time.Now().After(deadline) {
