@@ -1,4 +1,7 @@
-// Package browser tests the page in Chromium, against the built binaries: two browsers of one user on different nodes.
+// Package browser tests the page in Chromium, against the built binaries: local, and nodes, functions and Redis as processes that fail under it.
+//
+// A scene is a script beside this file; the driver that the scripts share is the page's own (web/scripts). Pictures of all states, in both
+// themes and at two widths, go to test/artifacts/page.
 package browser
 
 import (
@@ -9,12 +12,74 @@ import (
 	"testing"
 
 	"tideline/test/fleet"
+	"tideline/test/redistest"
 )
 
 func TestMain(m *testing.M) {
 	code := m.Run()
 	fleet.RemoveBinaries()
 	os.Exit(code)
+}
+
+func TestEveryState(t *testing.T) {
+	needBrowser(t)
+	p := fleet.Run(t, "local", fleet.Binary(t, "local"), []string{"PORT=127.0.0.1:0", "DATA_DIR=" + t.TempDir()})
+	numeric := func(s string) string { return strings.Replace(s, "localhost", "127.0.0.1", 1) }
+	origin := numeric(p.Await(`^ready (http://\S+)`)[1])
+	operator := numeric(p.Await(`^operator (http://\S+)`)[1])
+	play(t, "states", origin, nil, "OPERATOR="+operator)
+}
+
+func TestTwoBrowsersOfOneUserOnDifferentNodes(t *testing.T) {
+	needBrowser(t)
+	play(t, "two-devices", fleet.Start(t, fleet.Options{Nodes: 2}).URL, nil)
+}
+
+// TestFaultsUnderThePage has one fleet for all faults: each leaves it as it found it, but for the drained node of the last.
+func TestFaultsUnderThePage(t *testing.T) {
+	needBrowser(t)
+	f := fleet.Start(t, fleet.Options{Nodes: 2})
+
+	t.Run("the network", func(t *testing.T) {
+		cable := redistest.StartProxy(t, strings.TrimPrefix(f.URL, "http://"))
+		play(t, "network", f.URL, verbs{
+			"cut":  func(string) string { cable.Refuse(true); cable.Cut(); return "" },
+			"mend": func(string) string { cable.Refuse(false); return "" },
+		}, "CABLE=http://"+cable.Addr())
+	})
+	t.Run("the session", func(t *testing.T) {
+		play(t, "session", f.URL, verbs{"brief-token": func(user string) string { return briefToken(t, user) }})
+	})
+	t.Run("Redis", func(t *testing.T) {
+		play(t, "redis", f.URL, verbs{
+			"redis-stop":  func(string) string { f.Redis.Stop(); return "" },
+			"redis-start": func(string) string { f.Redis.Restart(); return "" },
+		})
+	})
+	t.Run("a slow tab", func(t *testing.T) {
+		play(t, "slow", f.URL, verbs{"flood": func(room string) string { return flood(t, f.Redis.URL(), room) }})
+	})
+	t.Run("nodes", func(t *testing.T) {
+		play(t, "nodes", f.URL, verbs{
+			"kill":  func(id string) string { f.Node(id).Kill(); return "" },
+			"start": func(id string) string { startAgain(t, f, id); return "" },
+			"drain": func(id string) string { f.Node(id).Signal(terminate); return "" },
+		})
+	})
+}
+
+// needBrowser says what is missing. A test without its browser fails.
+func needBrowser(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("not in the short run")
+	}
+	if _, err := os.Stat("../../node/page/dist/index.html"); err != nil {
+		t.Fatalf("the page is not built: make page (%v)", err)
+	}
+	if _, err := os.Stat("../../web/node_modules/playwright-core"); err != nil {
+		t.Fatalf("the page's packages are not installed: make setup (%v)", err)
+	}
 }
 
 // chromium is CHROMIUM, or what the machine has of it.
@@ -31,30 +96,15 @@ func chromium(t *testing.T) string {
 	return ""
 }
 
-func TestTwoBrowsersOfOneUserOnDifferentNodes(t *testing.T) {
-	if testing.Short() {
-		t.Skip("not in the short run")
-	}
-	if _, err := os.Stat("../../node/page/dist/index.html"); err != nil {
-		t.Fatalf("the page is not built: make page (%v)", err)
-	}
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Fatalf("Node.js is needed: %v; make setup says what to install", err)
-	}
-	artifacts, err := filepath.Abs("../artifacts")
+// artifacts is the folder of pictures, outside of what is committed.
+func artifacts(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs("../artifacts/page")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(artifacts, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f := fleet.Start(t, fleet.Options{Nodes: 2})
-	p := fleet.Run(t, "browsers", node, []string{"ORIGIN=" + f.URL, "CHROMIUM=" + chromium(t), "ARTIFACTS=" + artifacts}, "two-devices.mjs")
-	if code := p.Wait(); code != 0 {
-		t.Fatalf("ended with %d; pictures are in test/artifacts\n%s", code, p.Tail())
-	}
-	for line := range strings.Lines(p.Output()) {
-		t.Log(strings.TrimSpace(line))
-	}
+	return dir
 }

@@ -1,7 +1,7 @@
 // The pictures of the documentation: the page in both themes, and a recovery in three steps. Needs a running system with a fresh DATA_DIR.
 // Usage: npm run pictures -- http://localhost:8080 ../docs/pictures
 import { mkdirSync } from "node:fs";
-import { CONNECTED, launch } from "./chromium.mjs";
+import { CONNECTED, launch } from "./driver.mjs";
 
 const [url = "http://localhost:8080", folder = "../docs/pictures"] = process.argv.slice(2);
 mkdirSync(folder, { recursive: true });
