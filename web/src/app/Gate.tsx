@@ -33,8 +33,12 @@ export function Gate({ state }: { state: Exclude<SessionState, { status: "ready"
               I have signed in
             </button>
             <p className="faint">
-              You run this server? <a href="/api/docs">Its reference</a> says how an application signs its
-              users in: <span className="mono">POST /api/session</span> with an id token.
+              You run this server?{" "}
+              <a className="link" href="/api/docs">
+                Its reference
+              </a>{" "}
+              says how an application signs its users in: <span className="mono">POST /api/session</span> with
+              an id token.
             </p>
           </>
         ) : state.problem ? (

@@ -7,6 +7,7 @@ import { Icon } from "../ui/Icon";
 import { nameOf } from "../ui/name";
 import { formatMs, formatSeconds } from "../ui/time";
 import { useToast } from "../ui/toast";
+import { useOnline } from "../ui/useOnline";
 import { type Meter, type Note, type Telemetry, useTelemetry } from "./telemetry";
 
 const LatencyChart = lazy(() => import("./LatencyChart"));
@@ -89,6 +90,7 @@ function Socket({ meter }: { meter: Meter }) {
   const toast = useToast();
   const { state, node, previousNode, resumesAt, reconnectCount } = connection;
   const wait = useCountdown(resumesAt);
+  const online = useOnline();
   const drop = () => {
     meter.expectClose();
     connection.reconnect(AWAY);
@@ -118,7 +120,9 @@ function Socket({ meter }: { meter: Meter }) {
         {resumesAt !== undefined
           ? `Dropped on purpose. Back in ${wait} s; what you miss will be replayed.`
           : state !== "connected"
-            ? "Looking for a node…"
+            ? online
+              ? "Looking for a node…"
+              : "Waiting for the network"
             : reconnectCount === 0
               ? "First connection of this page"
               : previousNode === node

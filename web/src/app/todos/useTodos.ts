@@ -62,7 +62,7 @@ export function useTodos(): Todos {
   actions.current ??= new TodoActions(session, model);
   return {
     items,
-    isLoading: query.isPending && items.length === 0,
+    isLoading: query.data === undefined && items.length === 0,
     problem: query.isError ? asProblem(query.error) : null,
     retry: () => void query.refetch(),
     channel,
