@@ -11,3 +11,18 @@ const (
 	// DimensionGroup is the Auto Scaling group's name.
 	DimensionGroup = "AutoScalingGroupName"
 )
+
+// The key figures, without dimensions: the namespace is the stage. Sums are over the time since the figures sent before, zeros included.
+const (
+	CloudLatency          = "PublishToDeliver" // seconds: distribution, so that percentiles are the fleet's
+	CloudDeliveries       = "Deliveries"       // count: publications queued to sockets
+	CloudPublications     = "Publications"     // count: published by clients of nodes
+	CloudErrors           = "Errors"           // count: commands answered with the temporary error 100
+	CloudDrops            = "Drops"            // count: messages from Redis dropped before they were handled
+	CloudGaps             = "GapsAnnounced"    // count: gaps that subscribers were told of
+	CloudFailedRecoveries = "FailedRecoveries" // count: clients that came back and were told to fetch again
+	CloudSlowConsumers    = "SlowConsumers"    // count: connections closed because their queue was full
+	CloudResubscribes     = "Resubscribes"     // count: subscriber connections to Redis lost and rebuilt
+	CloudQueueBytes       = "QueueBytes"       // bytes that wait for all connections of a node
+	CloudRedisUp          = "RedisUp"          // 1 or 0
+)
