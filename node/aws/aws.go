@@ -1,4 +1,4 @@
-// Package aws connects a node to what it uses of AWS: IAM for Redis, and the table of the keys that verify tokens.
+// Package aws connects a node to what it uses of AWS: IAM for Redis, the table of the keys that verify tokens, Auto Scaling and CloudWatch.
 //
 // Region, credentials and endpoints come from where the SDK looks for them; on an instance that is its metadata service. Nothing is
 // connected to before it is used.

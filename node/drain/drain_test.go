@@ -61,7 +61,7 @@ func start(t *testing.T) (m *metadata, told chan string, stop func() error) {
 	server := httptest.NewServer(m)
 	ctx, cancel := context.WithCancel(context.Background())
 	told, ended := make(chan string, 1), make(chan error, 1)
-	w := NewWatcher(server.URL, 5*time.Millisecond, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	w := NewWatcher(NewMetadata(server.URL), 5*time.Millisecond, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	go func() {
 		reason, err := w.Wait(ctx)
 		if err == nil {

@@ -57,6 +57,8 @@ type Config struct {
 	DrainGrace      time.Duration
 	DrainWindow     time.Duration
 	MetadataURL     string         // of the EC2 instance metadata service; empty is not asked
+	LifecycleHook   string         // to complete after an ordered drain; empty: none
+	Namespace       string         // of CloudWatch, for the key figures; empty: none are sent
 	Channels        *channel.Table // nil: the shipped ones
 	Compression     bool
 	// ConnectionsPerUser and ConnectionsPerIP are over the whole fleet.
@@ -92,10 +94,12 @@ var settings = []setting{
 	{"CONNECT_ORIGINS", "", "origins beside its own that the page's scripts may send requests to, comma separated: the bucket of uploads, say"},
 	{"TRUSTED_HOPS", "0", "proxies in front, 0 to 8: the client's address is taken from X-Forwarded-For, this many from the right"},
 	{"PUBLIC_SCHEME", "http", "http or https: how browsers reach the deployment"},
-	{"ZONE", "", "availability zone, shown in the registry of nodes"},
+	{"ZONE", "", "availability zone, shown in the registry of nodes (default: what METADATA_URL says)"},
 	{"DRAIN_GRACE", limit.DrainGrace.String(), "after SIGTERM: how long to serve on, not ready, while the load balancer notices"},
 	{"DRAIN_WINDOW", limit.DrainWindow.String(), "then: the time over which the clients are closed, in random order"},
 	{"METADATA_URL", "", "EC2 instance metadata service to watch for the instance's end, http://169.254.169.254 there (default: not watched)"},
+	{"LIFECYCLE_HOOK", "", "lifecycle hook of the instance's Auto Scaling group to complete after an ordered drain; needs METADATA_URL"},
+	{"METRICS_NAMESPACE", "", "CloudWatch namespace that the key figures are sent to, every " + limit.MetricsInterval.String() + " (default: not sent); needs METADATA_URL"},
 	{"CONNECTIONS_PER_USER", strconv.Itoa(limit.ConnectionsPerUser), "most connections of one user in the whole fleet"},
 	{"CONNECTIONS_PER_IP", strconv.Itoa(limit.ConnectionsPerIP), "most connections of one address in the whole fleet"},
 	{"MESSAGE_BYTES", strconv.Itoa(limit.MessageBytes), "largest frame that a client may send"},
@@ -117,6 +121,8 @@ var settings = []setting{
 
 var (
 	nodeIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	hookPattern   = regexp.MustCompile(`^[A-Za-z0-9_/-]{1,255}$`)
+	spacePattern  = regexp.MustCompile(`^[A-Za-z0-9._/#-]{1,255}$`)
 	stagePattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 )
 
@@ -141,6 +147,8 @@ func ParseConfig(getenv func(string) string) (Config, error) {
 		DrainGrace:     p.duration("DRAIN_GRACE", 0, maxDrain),
 		DrainWindow:    p.duration("DRAIN_WINDOW", 0, maxDrain),
 		MetadataURL:    p.url("METADATA_URL"),
+		LifecycleHook:  p.matching("LIFECYCLE_HOOK", hookPattern),
+		Namespace:      p.matching("METRICS_NAMESPACE", spacePattern),
 		Channels:       p.channels("CHANNELS_FILE"),
 		Compression:    p.oneOf("COMPRESSION", "off", "on") == "on",
 		ShedAge:        p.duration("SHED_AGE", 0, maxDrain),
@@ -167,6 +175,15 @@ func ParseConfig(getenv func(string) string) (Config, error) {
 	}
 	if (c.RedisIAM.User == "") != (c.RedisIAM.Cache == "") {
 		p.wrong("REDIS_IAM_USER", "and REDIS_IAM_CACHE belong together")
+	}
+	if c.LifecycleHook != "" && c.MetadataURL == "" {
+		p.wrong("LIFECYCLE_HOOK", "needs METADATA_URL: that is where the instance and its group are named")
+	}
+	if c.Namespace != "" && c.MetadataURL == "" {
+		p.wrong("METRICS_NAMESPACE", "needs METADATA_URL: that is where the instance's group is named")
+	}
+	if strings.HasPrefix(c.Namespace, "AWS/") {
+		p.wrong("METRICS_NAMESPACE", "%q: namespaces that begin with AWS/ are AWS's own", c.Namespace)
 	}
 	if len(c.Issuers) > 0 && c.KeysTable == "" {
 		p.wrong("OIDC_ISSUERS", "needs KEYS_TABLE: that is where issuers' keys are")

@@ -12,7 +12,6 @@ import (
 
 	"tideline/node/aws"
 	"tideline/node/conn"
-	"tideline/node/drain"
 	"tideline/node/page"
 	"tideline/node/stream"
 	"tideline/shared/bus"
@@ -24,12 +23,13 @@ import (
 // Redis may be away. The error, if any, leaves the listeners to the caller.
 func Open(ctx context.Context, c Config, public, private net.Listener, log *slog.Logger) (*Node, error) {
 	var services *aws.Services
-	if c.KeysTable != "" || c.RedisIAM.User != "" || c.LogGroups {
+	if c.KeysTable != "" || c.RedisIAM.User != "" || c.LogGroups || c.LifecycleHook != "" || c.Namespace != "" {
 		var err error
 		if services, err = aws.Open(ctx); err != nil {
 			return nil, err
 		}
 	}
+	here := newInstance(ctx, &c, services, log)
 	verifier, err := openVerifier(ctx, c, services, log)
 	if err != nil {
 		return nil, err
@@ -76,16 +76,11 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
-	var watch func(context.Context)
-	if c.MetadataURL != "" {
-		watch = func(ctx context.Context) {
-			if reason, err := drain.NewWatcher(c.MetadataURL, 0, log).Wait(ctx); err == nil {
-				order(reason)
-			}
-		}
-	}
-	n, err := New(Options{NodeID: c.NodeID, Sockets: sockets, Page: pages, Registry: registry, Public: public, Private: private,
-		DrainGrace: c.DrainGrace, DrainWindow: c.DrainWindow, Ordered: orders, Watch: watch, Log: log, Release: b.Close})
+	var n *Node
+	draining := func() bool { return n.State() == Draining } // nothing of it is called before Run
+	n, err = New(Options{NodeID: c.NodeID, Sockets: sockets, Page: pages, Registry: registry, Public: public, Private: private,
+		DrainGrace: c.DrainGrace, DrainWindow: c.DrainWindow, Ordered: orders, Watch: here.watch(order, registry, draining), Drained: here.drained(),
+		Log: log, Release: b.Close})
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}

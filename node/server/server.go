@@ -53,7 +53,9 @@ type Options struct {
 	Ordered <-chan string
 	// Watch, when not nil, is run beside the sockets, and ends with its context: it may feed Ordered.
 	Watch func(ctx context.Context)
-	Log   *slog.Logger
+	// Drained, when not nil, is called once when an ordered drain is over, and ends with its context.
+	Drained func(ctx context.Context)
+	Log     *slog.Logger
 	// Release is called when Run has ended everything, or by Close: it gives up what the sockets worked with. Nil does nothing.
 	Release func() error
 }
@@ -69,7 +71,7 @@ type Node struct {
 	privateListener net.Listener
 	grace, window   time.Duration
 	ordered         <-chan string
-	watch           func(context.Context)
+	watch, drained  func(context.Context)
 	log             *slog.Logger
 	health          *health
 	release         func() error
@@ -79,7 +81,7 @@ type Node struct {
 // New composes a node and registers its metrics. Nothing is served before Run.
 func New(o Options) (*Node, error) {
 	n := &Node{id: o.NodeID, sockets: o.Sockets, page: o.Page, registry: o.Registry, publicListener: o.Public,
-		privateListener: o.Private, grace: o.DrainGrace, window: o.DrainWindow, ordered: o.Ordered, watch: o.Watch, log: o.Log, release: o.Release,
+		privateListener: o.Private, grace: o.DrainGrace, window: o.DrainWindow, ordered: o.Ordered, watch: o.Watch, drained: o.Drained, log: o.Log, release: o.Release,
 		health: newHealth(o.Sockets.Status)}
 	if err := n.registerMetrics(); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -165,6 +167,12 @@ func (n *Node) live(ctx, working context.Context) {
 	}
 	if ctx.Err() == nil {
 		n.log.Info("drained; not ready until the end", "connections", n.health.status().Connections)
+		if n.drained != nil {
+			ended, end := context.WithCancel(working)
+			defer context.AfterFunc(ctx, end)()
+			defer end()
+			n.drained(ended)
+		}
 	}
 	select {
 	case <-ctx.Done():
