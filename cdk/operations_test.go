@@ -39,6 +39,31 @@ func TestOneCompositePagesOnWhatHurtsUsers(t *testing.T) {
 	})
 }
 
+// A message in a dead-letter queue that nobody looks at is a message that was lost.
+func TestEveryQueueOfFailuresHasAnAlarm(t *testing.T) {
+	everywhere(t, func(t *testing.T, tm template) {
+		watched := map[string]bool{}
+		for _, a := range tm.all(t, "AWS::CloudWatch::Alarm") {
+			if a.get("MetricName") == "ApproximateNumberOfMessagesVisible" && plain(a.get("Threshold")) == "0" {
+				watched[plain(a.get("Dimensions.0.Value.Fn::GetAtt.0"))] = true
+			}
+		}
+		queues := 0
+		for _, q := range tm.all(t, "AWS::SQS::Queue") {
+			if !strings.Contains(q.ID, "Failed") {
+				continue
+			}
+			queues++
+			if !watched[plain(q.ID)] {
+				t.Errorf("nobody hears of messages in %s", q.ID)
+			}
+		}
+		if queues == 0 {
+			t.Error("no queue of failures in the template")
+		}
+	})
+}
+
 func TestAlarmsAreSentWhereTheDeploymentSays(t *testing.T) {
 	var to []string
 	for _, s := range synth(t, "prod").all(t, "AWS::SNS::Subscription") {

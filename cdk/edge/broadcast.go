@@ -20,6 +20,7 @@ func (e *Edge) declareBroadcast() {
 	e.Broadcast = e.Function("Broadcast", FunctionProps{Build: "broadcast", Publishes: true,
 		Description: "publishes on channels for other services: by invoke, event, topic or URL"})
 	failed := e.DeadLetters("BroadcastFailed")
+	e.BroadcastFailed = failed
 	// The same event may come twice; its id makes the publications idempotent for limit.IdempotencyTTL, so nothing older is delivered.
 	e.Broadcast.Alias.ConfigureAsyncInvoke(&awslambda.EventInvokeConfigOptions{MaxEventAge: span(limit.OutboxRecordAge), RetryAttempts: num(2),
 		OnFailure: awslambdadestinations.NewSqsDestination(failed)})

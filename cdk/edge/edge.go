@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/constructs-go/constructs/v10"
 )
 
@@ -65,6 +66,8 @@ type Edge struct {
 	Session   *Function
 	Broadcast *Function
 	Topic     awssns.Topic
+	// BroadcastFailed has the events, messages and invocations that Broadcast gave up.
+	BroadcastFailed awssqs.Queue
 	// BroadcastURL takes signed requests (AWS_IAM).
 	BroadcastURL *string
 	// Publisher may publish through broadcast by invoke, event, topic and URL: attach it to other stacks' roles.
@@ -78,6 +81,7 @@ type Edge struct {
 	cache    cache
 	assets   constructs.IDependable // the page's files, uploaded
 	issuers  *string                // the setting OIDC_ISSUERS; nil lets guests in
+	connect  connectOrigins
 }
 
 // NewEdge declares the edge, from the ground up: each step uses only what the steps before it made.

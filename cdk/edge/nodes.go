@@ -141,6 +141,7 @@ func (e *Edge) nodeEnvironment() map[string]*string {
 		"PORT":              str(fmt.Sprint(publicPort)),
 		"PRIVATE_PORT":      str(fmt.Sprint(privatePort)),
 		"ALLOWED_ORIGINS":   e.URL,
+		"CONNECT_ORIGINS":   e.connectSetting(),
 		"TRUSTED_HOPS":      str(e.props.Front.hops()),
 		"PUBLIC_SCHEME":     str("https"),
 		"LOG_FORMAT":        str("json"),

@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatchactions"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awselasticloadbalancingv2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 )
 
 // Thresholds, with their unit.
@@ -72,15 +73,21 @@ func (o *Operations) declareAlarms() {
 		o.watch(camel(f.name)+"Errors", "the function "+f.name+" fails", f.Alias.MetricErrors(minutely("Sum")), 0, 3, 5, fine)
 		o.watch(camel(f.name)+"Throttles", "Lambda refuses to run "+f.name, f.Alias.MetricThrottles(minutely("Sum")), 0, 3, 5, fine)
 	}
+	o.watchQueue("BroadcastFailed", "broadcast gave up what another service sent", o.edge.BroadcastFailed)
 	if o.app == nil {
 		return
 	}
 	late := o.watch("StreamLate", "changes wait to be announced: Redis is away, or the outbox fails",
 		o.app.Outbox.Alias.Metric(str("IteratorAge"), minutely("Maximum")), streamSeconds*1000, 3, 3, fine)
 	o.page(late)
-	o.watch("WorkFailed", "a task was given up and waits in the dead-letter queue", o.app.WorkDead.MetricApproximateNumberOfMessagesVisible(minutely("Maximum")),
-		0, 1, 1, fine)
+	o.watchQueue("WorkFailed", "a task was given up", o.app.WorkDead)
+	o.watchQueue("PipeFailed", "a new task never reached the worker's queue", o.app.PipeFailed)
 	o.watch("TableThrottles", "DynamoDB refuses requests", o.tableMetric("WriteThrottleEvents"), 0, 3, 5, fine)
+}
+
+// watchQueue goes off while a queue of failures holds anything.
+func (o *Operations) watchQueue(id, what string, failed awssqs.Queue) {
+	o.watch(id, what+", and it waits in a dead-letter queue", failed.MetricApproximateNumberOfMessagesVisible(minutely("Maximum")), 0, 1, 1, fine)
 }
 
 func (o *Operations) watchCache() {

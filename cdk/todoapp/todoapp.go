@@ -37,6 +37,8 @@ type App struct {
 	Outbox   *edge.Function
 	Work     awssqs.Queue
 	WorkDead awssqs.Queue
+	// PipeFailed has where in the stream the new tasks are that never reached Work.
+	PipeFailed awssqs.Queue
 
 	scope constructs.Construct
 	edge  *edge.Edge

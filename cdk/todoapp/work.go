@@ -57,7 +57,9 @@ func (a *App) declareOutbox() {
 // declareTasks: the API inserts a task; the pipe takes it from the stream to the queue, so that nothing is written twice; the worker does it.
 func (a *App) declareTasks() {
 	a.Files = a.bucket("Files", fileDays)
-	// The page sends and fetches big files by presigned links, straight from the browser.
+	// The page sends and fetches big files by presigned links, straight from the browser: the bucket lets the page's origin in, the page's
+	// policy lets its scripts out.
+	a.edge.Connect(edge.BucketOrigin(a.Files))
 	a.Files.AddCorsRule(&awss3.CorsRule{AllowedMethods: &[]awss3.HttpMethods{awss3.HttpMethods_PUT, awss3.HttpMethods_GET},
 		AllowedOrigins: &[]*string{a.edge.URL}, AllowedHeaders: jsii.Strings("content-type", "content-length"), MaxAge: num(int(time.Hour.Seconds()))})
 	env := a.environment(map[string]*string{"FILES_BUCKET": a.Files.BucketName()})
@@ -82,6 +84,7 @@ func (a *App) declareTasks() {
 // declarePipe: new tasks from the table's stream to the queue. It is the stream's second reader, and DynamoDB allows no third.
 func (a *App) declarePipe() {
 	lost := a.edge.DeadLetters("PipeFailed")
+	a.PipeFailed = lost
 	role := awsiam.NewRole(a.scope, str("PipeRole"), &awsiam.RoleProps{Description: str("the pipe of new tasks"),
 		AssumedBy: awsiam.NewServicePrincipal(str("pipes.amazonaws.com"), &awsiam.ServicePrincipalOpts{
 			Conditions: &map[string]any{"StringEquals": map[string]any{"aws:SourceAccount": awscdk.Aws_ACCOUNT_ID()}}})})

@@ -1,6 +1,7 @@
 package s3files_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -102,6 +103,26 @@ func TestFilesInABucket(t *testing.T) {
 	status, header, body := send(t, down, "")
 	if status != 200 || body != "[]\n" || header.Get("Content-Disposition") != "attachment; filename=todos-2026.json" {
 		t.Errorf("download: %d %q %v", status, body, header)
+	}
+}
+
+// The page's Content-Security-Policy and the bucket's CORS rule are written for this origin; cdk/edge.BucketOrigin spells the same. Signing asks nobody.
+func TestLinksLeadToTheBucketsOwnHostInItsRegion(t *testing.T) {
+	key := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
+	})
+	for _, region := range []string{"eu-central-1", "us-east-1"} {
+		b := s3files.New(aws.Config{Region: region, Credentials: key}, "files")
+		up, err1 := b.UploadLink(t.Context(), "imports/u/x", "text/csv", 5, time.Minute)
+		down, err2 := b.DownloadLink(t.Context(), "exports/u/x", "text/csv", "x.csv", time.Minute)
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range []string{up.URL, down.URL} {
+			if !strings.HasPrefix(link, "https://files.s3."+region+".amazonaws.com/") {
+				t.Errorf("%s: %s", region, link)
+			}
+		}
 	}
 }
 
