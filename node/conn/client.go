@@ -45,6 +45,7 @@ type client struct {
 	counted *string // Service.mu's: the user whose connection it counts as
 
 	pinged     atomic.Int64 // Unix nanoseconds of a ping that has not been answered; 0 when none is out
+	viaHub     atomic.Bool  // a reply is on its way through the hub
 	recovering atomic.Int64 // bytes of recovered publications that are about to be queued
 
 	mu         sync.Mutex
@@ -166,6 +167,9 @@ func (c *client) teardown(refused bool) {
 // drop ends a subscription that is no longer in c.subs. reply's frame is written after the channel's last publication.
 func (c *client) drop(name string, sub *subscription, reply func() []byte) {
 	c.s.hub.Exit(sub.hub, reply)
+	if reply != nil {
+		c.viaHub.Store(true)
+	}
 	c.s.feed.Release(name)
 	if sub.entered {
 		c.s.leaving.put(leave{channel: name, client: c.id, announce: sub.ns.JoinLeave})

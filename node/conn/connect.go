@@ -3,7 +3,6 @@ package conn
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/centrifugal/protocol"
@@ -56,12 +55,10 @@ func (c *client) abandon() {
 	subs := c.subs
 	c.subs = map[string]*subscription{}
 	c.mu.Unlock()
-	var out sync.WaitGroup
 	for name, sub := range subs {
-		out.Add(1)
-		c.drop(name, sub, func() []byte { out.Done(); return nil })
+		c.drop(name, sub, nil)
 	}
-	out.Wait() // from here on the hub has nothing for this connection
+	c.s.hub.Settle(c.out) // from here on the hub has nothing for this connection
 	c.recovering.Store(0)
 	c.out.Discard()
 }

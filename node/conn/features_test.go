@@ -139,3 +139,17 @@ func TestEveryMetricCanBeGathered(t *testing.T) {
 		}
 	}
 }
+
+// Replies come in the order of the commands, although those to subscribe and unsubscribe go through the hub.
+func TestRepliesKeepTheOrder(t *testing.T) {
+	n := startNode(t, startRedis(t).Addr(), "n1", nil)
+	r := n.connect(t, token.Claims{User: "ann"})
+	for i := range 100 {
+		id := 10 * (i + 1)
+		r.send(fmt.Sprintf(`{"id":%d,"subscribe":{"channel":"system"}}`+"\n"+`{"id":%d,"rpc":{"method":"time"}}`+"\n"+`{"id":%d,"unsubscribe":{"channel":"system"}}`+"\n"+
+			`{"id":%d,"rpc":{"method":"time"}}`, id, id+1, id+2, id+3))
+		for k := range 4 {
+			r.want(fmt.Sprintf(`{"id":%d}`, id+k))
+		}
+	}
+}

@@ -94,6 +94,7 @@ func (c *client) enter(ctx context.Context, req *protocol.SubscribeRequest, sub 
 			}
 			c.mu.Unlock()
 			c.s.hub.Enter(hs, j.Top, frame)
+			c.viaHub.Store(true)
 		})
 		if err == nil && no != nil {
 			c.s.feed.Release(name)

@@ -49,6 +49,9 @@ func (r *replies) send() {
 	if len(r.held) == 0 {
 		return
 	}
+	if r.c.viaHub.Swap(false) { // the replies to subscribes and unsubscribes that came before
+		r.c.s.hub.Settle(r.c.out)
+	}
 	r.c.out.Send(textFrame(r.c.format, func(b []byte) []byte {
 		for i, reply := range r.held {
 			if i > 0 {
@@ -124,6 +127,9 @@ func (w *worker) frame(f inFrame) bool {
 }
 
 func (w *worker) command(cmd *protocol.Command, deadline time.Time) {
+	if cmd.Subscribe != nil || cmd.Unsubscribe != nil {
+		w.back.send() // theirs goes by the hub, and the order of commands is the order of replies
+	}
 	if cmd.Subscribe == nil || cmd.Id == 0 || !w.c.is(connected) {
 		w.running.Wait()
 		w.back.add(w.c.run(cmd, deadline))

@@ -67,6 +67,7 @@ type Hub struct {
 	queued *atomic.Int64 // bytes queued on all connections
 	subs   atomic.Int64
 	spilt  atomic.Uint64
+	ended  chan struct{} // closed when Run returns
 
 	mu       sync.RWMutex
 	channels map[string]*route
@@ -87,7 +88,7 @@ func New(o Options) *Hub {
 	if o.Window == 0 {
 		o.Window = limit.AnnounceWindow
 	}
-	h := &Hub{enc: o.Encoder, meter: o.Meter, window: o.Window, channels: map[string]*route{}, queued: new(atomic.Int64),
+	h := &Hub{enc: o.Encoder, meter: o.Meter, window: o.Window, channels: map[string]*route{}, queued: new(atomic.Int64), ended: make(chan struct{}),
 		queueBytes: cmp.Or(o.QueueBytes, limit.QueueBytes), inboxBytes: cmp.Or(o.InboxBytes, limit.InboxBytes)}
 	for range o.Workers {
 		h.workers = append(h.workers, newWorker(h))
@@ -95,8 +96,9 @@ func New(o Options) *Hub {
 	return h
 }
 
-// Run works until ctx ends.
+// Run works until ctx ends. It is called once.
 func (h *Hub) Run(ctx context.Context) error {
+	defer close(h.ended)
 	var g errgroup.Group
 	for _, w := range h.workers {
 		g.Go(func() error { w.run(ctx); return nil })
@@ -178,6 +180,16 @@ func (h *Hub) Exit(s *Subscription, reply func() []byte) {
 		delete(h.channels, s.channel)
 	}
 	s.conn.worker.put(item{kind: exit, sub: s, reply: reply})
+}
+
+// Settle returns when what the hub was given for the connection before is queued on it, or when the hub has ended.
+func (h *Hub) Settle(c *Conn) {
+	done := make(chan struct{})
+	c.worker.put(item{kind: settle, reply: func() []byte { close(done); return nil }})
+	select {
+	case <-done:
+	case <-h.ended:
+	}
 }
 
 // Publication implements feed.Sink.

@@ -16,6 +16,7 @@ const (
 	lost
 	enter
 	exit
+	settle
 )
 
 // item is one entry of a worker's inbox.
@@ -152,6 +153,8 @@ func (w *worker) take(it *item) {
 				w.lose(s)
 			}
 		}
+	case settle:
+		it.reply()
 	case enter:
 		w.enter(it)
 	case exit:
