@@ -37,6 +37,9 @@ func declare(app awscdk.App, s settings.Settings, builds edge.Builds, region str
 		"DashboardURL": {dashboardURL(o), "dashboard"},
 	})
 	output(stack, e, s)
+	fix(stack, "EdgeMode", "edge", s.Edge)
+	fix(stack, "Zones", "zones", strings.Join(s.Zones, ","))
+	fix(stack, "VPC", "vpcId", s.VPCID)
 	return stack
 }
 
@@ -84,12 +87,21 @@ func output(stack awscdk.Stack, e *edge.Edge, s settings.Settings) {
 		"BroadcastFailedQueue": {e.BroadcastFailed.QueueUrl(), "what broadcast gave up"},
 		"SessionArn":           {e.Session.Alias.FunctionArn(), "function"},
 		"KeysArn":              {e.Keys.Alias.FunctionArn(), "function"},
-		"Zones":                {jsii.String(cmp.Or(strings.Join(s.Zones, ","), settings.OwnChoice)), "fixed for the stack's life"},
-		"VPC":                  {jsii.String(cmp.Or(s.VPCID, settings.OwnChoice)), "fixed for the stack's life"},
-		"EdgeMode":             {jsii.String(s.Edge), "fixed for the stack's life"},
 		"DataIsKept":           {jsii.String(fmt.Sprint(s.Prod)), "whether tables and buckets outlive the stack"},
 		"Version":              {jsii.String(s.Version), "what is deployed"},
 	})
+}
+
+// fix makes CloudFormation itself refuse another value of a setting that can't change in a stack's life, before it touches anything: a parameter
+// whose only allowed value, and default, is the one that is asked for. The CDK's command line deploys a stack that is there with the parameters
+// that it has, so that a template with another setting does not allow the value that it meets. The output tells doctor.
+func fix(stack awscdk.Stack, name, setting, value string) {
+	value = cmp.Or(value, settings.OwnChoice)
+	p := awscdk.NewCfnParameter(stack, jsii.String("Fixed"+name), &awscdk.CfnParameterProps{Default: value, AllowedValues: jsii.Strings(value),
+		Description: jsii.String("the setting " + setting + ", fixed for the stack's life: do not set this"),
+		ConstraintDescription: jsii.String(fmt.Sprintf("%s=%s: not what this stack was deployed with, and fixed for its life; deploy another stage, or destroy this one first",
+			setting, value))})
+	outputs(stack, map[string]out{name: {p.ValueAsString(), "the setting " + setting + ", fixed for the stack's life"}})
 }
 
 func outputApp(stack awscdk.Stack, a *todoapp.App) {

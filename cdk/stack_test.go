@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -140,6 +141,27 @@ func TestSynthesisIsTheSameEveryTime(t *testing.T) {
 					i++
 				}
 				t.Fatalf("%s differs: …%.300s\n…%.300s", name, first[max(0, i-150):], second[max(0, i-150):])
+			}
+		}
+	}
+}
+
+// The template itself refuses a setting that can't change: the stack that is there holds the parameter's old value, which the new template does not allow.
+func TestWhatIsFixedForLifeIsAParameterWithOneAllowedValue(t *testing.T) {
+	for variant, want := range map[string]map[string]string{
+		"dev":      {"EdgeMode": "cloudfront", "Zones": "default", "VPC": "default"},
+		"alb":      {"EdgeMode": "alb", "Zones": "eu-central-1a,eu-central-1b,eu-central-1c", "VPC": "default"},
+		"existing": {"EdgeMode": "cloudfront", "Zones": "eu-central-1a,eu-central-1b", "VPC": "vpc-0123456789abcdef0"},
+	} {
+		tm := synth(t, variant)
+		for name, value := range want {
+			p := tm.Parameters["Fixed"+name]
+			if p["Type"] != "String" || p["Default"] != value || plain(p["AllowedValues"]) != plain([]string{value}) ||
+				!strings.Contains(fmt.Sprint(p["ConstraintDescription"]), "="+value+": not what this stack was deployed with") {
+				t.Errorf("%s: Fixed%s is %s", variant, name, plain(p))
+			}
+			if got := plain(tm.Outputs[name]["Value"]); got != `{"Ref":"Fixed`+name+`"}` {
+				t.Errorf("%s: output %s is %s", variant, name, got)
 			}
 		}
 	}
