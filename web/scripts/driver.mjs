@@ -119,8 +119,8 @@ export async function picture(page, folder, name, { passing = false } = {}) {
 }
 
 async function dress(page, viewport, colorScheme) {
-  await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
   await page.setViewportSize(viewport);
+  await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
   // Measured rows and the chart follow a frame or two after the window; colours, when their transitions have ended.
   await page.waitForTimeout(180);
   await page.evaluate(async () => {
@@ -133,9 +133,16 @@ async function dress(page, viewport, colorScheme) {
 async function examine(page, name) {
   await fits(page, name);
   if (!(await page.evaluate("'axe' in window"))) await page.evaluate(axe);
-  const found = await page.evaluate(
-    `axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.map(v => v.id + ": " + v.nodes.map(n => n.target.join(" ") + " " + (n.any[0]?.message ?? "")).join(" | ")))`,
-  );
+  const look = () =>
+    page.evaluate(
+      `axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.map(v => v.id + ": " + v.nodes.map(n => n.target.join(" ") + " " + (n.any[0]?.message ?? "")).join(" | ")))`,
+    );
+  let found = await look();
+  if (found.length > 0) {
+    // Right after a switch of the emulated scheme Chromium may still report the other one's inherited colours: what is wrong stays wrong.
+    await page.waitForTimeout(1_000);
+    found = await look();
+  }
   for (const violation of found) complaints.push(`axe on ${name}: ${violation}`);
 }
 

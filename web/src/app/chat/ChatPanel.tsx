@@ -61,7 +61,12 @@ function RoomView(props: { room: string; visible: boolean; onUnread: (count: num
         visible={props.visible}
         onUnread={props.onUnread}
       />
-      <Composer room={props.room} connected={state === "connected" && room.isSubscribed} onSend={room.send} />
+      <Composer
+        room={props.room}
+        connected={state === "connected" && room.isSubscribed}
+        away={state === "connected" && room.error !== undefined}
+        onSend={room.send}
+      />
     </>
   );
 }

@@ -5,7 +5,13 @@ import { TEXT_MAX } from "./useRoom";
 // What was typed in a room and not sent, while the page lives: switching rooms must not lose it.
 const drafts = new Map<string, string>();
 
-export function Composer(props: { room: string; connected: boolean; onSend: (text: string) => void }) {
+export function Composer(props: {
+  room: string;
+  connected: boolean;
+  /** There is a connection, and yet the room does not answer. */
+  away: boolean;
+  onSend: (text: string) => void;
+}) {
   const [text, setText] = useState(drafts.get(props.room) ?? "");
   const area = useRef<HTMLTextAreaElement>(null);
   const over = text.trim().length - TEXT_MAX;
@@ -43,7 +49,13 @@ export function Composer(props: { room: string; connected: boolean; onSend: (tex
           ref={area}
           rows={1}
           data-testid="chat-input"
-          placeholder={props.connected ? `Message #${props.room}` : "Waiting for the connection…"}
+          placeholder={
+            props.connected
+              ? `Message #${props.room}`
+              : props.away
+                ? "Not available for the moment"
+                : "Waiting for the connection…"
+          }
           value={text}
           aria-invalid={over > 0}
           onChange={(event) => change(event.target.value)}

@@ -152,7 +152,7 @@ function reason(error: unknown): string {
     case 11:
       return "the connection was lost";
     case 100:
-      return "the chat is not available for the moment";
+      return "the chat is not available";
     case 103:
       return "you may not write here";
     case 111:
