@@ -64,7 +64,7 @@ func (p *Publisher) Run(ctx context.Context) {
 	select {
 	case <-phase.C:
 	case <-ctx.Done():
-		p.last(ctx)
+		p.send(ctx, lastTimeout)
 		return
 	}
 	beat := time.NewTicker(p.Interval)
@@ -74,19 +74,26 @@ func (p *Publisher) Run(ctx context.Context) {
 		select {
 		case <-beat.C:
 		case <-ctx.Done():
-			p.last(ctx)
+			if !p.failing { // the endpoint is there
+				p.send(ctx, lastTimeout)
+			}
 			return
 		}
 	}
 }
 
-func (p *Publisher) last(ctx context.Context) { p.send(context.WithoutCancel(ctx), lastTimeout) }
-
 // send takes the figures of now and sends them with those that wait. A request whose answer was lost is counted twice; CloudWatch knows no
-// idempotent one.
-func (p *Publisher) send(ctx context.Context, limit time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// idempotent one: so the end of ctx leaves what is under way lastTimeout to end well.
+func (p *Publisher) send(ended context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ended), limit)
 	defer cancel()
+	defer context.AfterFunc(ended, func() {
+		select {
+		case <-ctx.Done():
+		case <-time.After(lastTimeout):
+			cancel()
+		}
+	})()
 	group := p.Group(ctx)
 	families, err := p.Gatherer.Gather()
 	if err != nil {
