@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	case verb == "own" && len(rest) == 2:
 		return own(rest[0], rest[1])
 	}
-	return errors.New("not understood\n" + usage)
+	return errors.New("not understood\n" + strings.TrimSpace(usage))
 }
 
 func verbOf(args []string) (verb string, rest []string) {
