@@ -6,6 +6,8 @@ import type { FleetHistory } from "./model";
 
 /** Colours of lines, in the order of the nodes' names; a ninth node has the first colour again. */
 const COLORS = 8;
+/** How much of the past is shown, seconds. */
+const WINDOW_S = 600;
 const stepped = uPlot.paths.stepped?.({ align: 1 });
 
 export default function FleetChart({ history, at }: { history: FleetHistory; at: number }) {
@@ -27,7 +29,14 @@ export default function FleetChart({ history, at }: { history: FleetHistory; at:
         cursor: { show: false },
         padding: [8, 8, 0, 0],
         scales: {
-          x: { time: true },
+          x: {
+            time: true,
+            // Always the whole window: a first reading alone has no width.
+            range: (_u, _min, max) => {
+              const end = Number.isFinite(max) ? max : Date.now() / 1000;
+              return [end - WINDOW_S, end];
+            },
+          },
           y: {
             range: (_u, _min, max) => [0, Math.max(4, Math.ceil((Number.isFinite(max) ? max : 0) * 1.2))],
           },

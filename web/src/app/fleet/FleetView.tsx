@@ -49,7 +49,8 @@ export default function FleetView() {
       <div className="panel-head">
         <h2 id="fleet-title">Nodes</h2>
         <p className="faint tabular" role="status">
-          {query.data && `${nodes.length} alive, ${total.toLocaleString()} connections`}
+          {query.data &&
+            `${nodes.length} alive, ${total.toLocaleString()} ${total === 1 ? "connection" : "connections"}`}
         </p>
         <span className="spring" />
         <a className="button small" href="#todos">
