@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/interfaces/interfacesawscloudwatch"
 	"github.com/aws/jsii-runtime-go"
 
+	"tideline/cdk/settings"
 	"tideline/shared/metric"
 )
 
@@ -92,7 +93,7 @@ func (e *Edge) declareNodes() {
 // refresh replaces instances one tenth at a time, launching before terminating, and stops when an alarm goes off.
 func (e *Edge) refresh(n Nodes) *awsautoscaling.InstanceRefreshOptions {
 	o := &awsautoscaling.InstanceRefreshOptions{Strategy: awsautoscaling.InstanceRefreshStrategy_ROLLING,
-		MinHealthyPercentage: num(100), MaxHealthyPercentage: num(110), InstanceWarmup: span(warmup), BakeTime: span(bakeTime)}
+		MinHealthyPercentage: num(100), MaxHealthyPercentage: num(settings.RolloutPercent), InstanceWarmup: span(warmup), BakeTime: span(bakeTime)}
 	if !n.IgnoreAlarms {
 		alarms := []interfacesawscloudwatch.IAlarmRef{}
 		e.declareRolloutAlarms()

@@ -19,7 +19,13 @@ import (
 // ourAccount is moto's: a stand-in that serves these APIs, and checks neither signatures nor rights.
 func ourAccount(t *testing.T) *aws.Account {
 	t.Helper()
-	server := withTerminationProtection(t, mototest.Start(t).URL)
+	return accountWith(t, mototest.Start(t).URL, usual)
+}
+
+// accountWith has other quotas. The settings that it leaves in the environment would mislead a moto that is started after it.
+func accountWith(t *testing.T, moto string, q quotas) *aws.Account {
+	t.Helper()
+	server := withTheRest(t, moto, q)
 	for name, value := range map[string]string{"AWS_ENDPOINT_URL": server, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
 		"AWS_SESSION_TOKEN": "", "AWS_PROFILE": "", "AWS_REGION": "eu-central-1", "AWS_EC2_METADATA_DISABLED": "true"} {
 		t.Setenv(name, value)
@@ -31,8 +37,14 @@ func ourAccount(t *testing.T) *aws.Account {
 	return account
 }
 
-// withTerminationProtection answers the one action that moto does not know, as CloudFormation does.
-func withTerminationProtection(t *testing.T, moto string) string {
+// quotas are what an account has that moto does not know: its answers of Service Quotas and Lambda.
+type quotas struct{ processors, concurrency string }
+
+// usual is an account that somebody has used for a while.
+var usual = quotas{processors: `{"Quota":{"QuotaCode":"L-1216C47A","Value":64.0}}`, concurrency: `{"AccountLimit":{"ConcurrentExecutions":1000,"UnreservedConcurrentExecutions":1000}}`}
+
+// withTheRest answers the actions that moto does not know, as the services do.
+func withTheRest(t *testing.T, moto string, q quotas) string {
 	t.Helper()
 	to, err := url.Parse(moto)
 	if err != nil {
@@ -46,6 +58,18 @@ func withTerminationProtection(t *testing.T, moto string) string {
 		}
 		if bytes.Contains(body, []byte("Action=UpdateTerminationProtection")) {
 			_, _ = io.WriteString(w, "<UpdateTerminationProtectionResponse><UpdateTerminationProtectionResult/></UpdateTerminationProtectionResponse>")
+			return
+		}
+		switch target := r.Header.Get("X-Amz-Target"); {
+		case r.Method == http.MethodGet && r.URL.Path == "/2016-08-19/account-settings":
+			_, _ = io.WriteString(w, q.concurrency)
+			return
+		case target == "ServiceQuotasV20190624.GetServiceQuota" && bytes.Contains(body, []byte(`"ec2"`)):
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, `{"__type":"NoSuchResourceException","message":"The request failed because the specified service does not exist."}`)
+			return
+		case target == "ServiceQuotasV20190624.GetAWSDefaultServiceQuota" && bytes.Contains(body, []byte(`"L-1216C47A"`)):
+			_, _ = io.WriteString(w, q.processors)
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
@@ -92,7 +116,8 @@ func TestDoctorFindsAnAccountInOrder(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, line := range []string{"ok  settings", "ok  credentials            account 123456789012, region eu-central-1", "ok  bootstrap              none yet",
-		"ok  stack                  tideline-dev is not there yet", "ok  zones                  eu-central-1a, eu-central-1b", "ok  instance type          t4g.small (arm64)", "ok  vpc"} {
+		"ok  stack                  tideline-dev is not there yet", "ok  zones                  eu-central-1a, eu-central-1b", "ok  instance type          t4g.small (arm64)", "ok  vpc                    1 of 5 are used",
+		"ok  vCPU quota             at most 10 of 64;", "ok  Lambda concurrency     1000 at a time"} {
 		if !strings.Contains(out, line) {
 			t.Errorf("no %q in\n%s", line, out)
 		}

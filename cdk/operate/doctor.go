@@ -17,9 +17,6 @@ import (
 // bootstrapVersion is the least version of the CDK's bootstrap stack that takes this app's assets.
 const bootstrapVersion = 6
 
-// vpcQuota is the default number of VPCs in a region; accounts may have more.
-const vpcQuota = 5
-
 // doctor looks for what would make a deployment fail after minutes. What may not be asked is unknown, and does not count as wrong.
 func doctor(ctx context.Context, a arguments, out io.Writer) error {
 	r := &report{out: out}
@@ -42,9 +39,11 @@ func doctor(ctx context.Context, a arguments, out io.Writer) error {
 	}
 	r.ok("credentials", "account %s, region %s, as %s", caller.Account, account.Region, caller.ARN)
 	bootstrapped(ctx, r, account)
-	deployed(ctx, r, account, s)
+	exists := deployed(ctx, r, account, s)
 	zones(ctx, r, account, s)
-	network(ctx, r, account, s)
+	network(ctx, r, account, s, exists)
+	processors(ctx, r, account, s)
+	concurrency(ctx, r, account)
 	return r.err("doctor")
 }
 
@@ -77,12 +76,13 @@ func bootstrapped(ctx context.Context, r *report, account *aws.Account) {
 	}
 }
 
-// deployed looks whether the stack that is there can become the one that is asked for. What is fixed for its life is in its outputs.
-func deployed(ctx context.Context, r *report, account *aws.Account, s settings.Settings) {
+// deployed looks whether the stack that is there can become the one that is asked for, and whether there is one. What is fixed for its life is
+// in its outputs.
+func deployed(ctx context.Context, r *report, account *aws.Account, s settings.Settings) bool {
 	name := "tideline-" + s.Stage
 	stack, err := account.Stack(ctx, name)
 	if !answered(r, "stack", err) {
-		return
+		return false
 	}
 	for output, asked := range map[string]string{"EdgeMode": s.Edge, "Zones": strings.Join(s.Zones, ","), "VPC": s.VPCID} {
 		is, deployed := stack.Outputs[output]
@@ -103,6 +103,7 @@ func deployed(ctx context.Context, r *report, account *aws.Account, s settings.S
 	default:
 		r.ok("stack", "%s is in %s, version %s", name, stack.Status, stack.Outputs["Version"])
 	}
+	return stack.Status != ""
 }
 
 func zones(ctx context.Context, r *report, account *aws.Account, s settings.Settings) {
@@ -136,17 +137,13 @@ func zones(ctx context.Context, r *report, account *aws.Account, s settings.Sett
 	r.ok("instance type", "%s (%s)", s.NodeInstanceType, s.NodeArch)
 }
 
-func network(ctx context.Context, r *report, account *aws.Account, s settings.Settings) {
+func network(ctx context.Context, r *report, account *aws.Account, s settings.Settings, exists bool) {
 	vpcs, err := account.VPCs(ctx)
 	if !answered(r, "vpc", err) {
 		return
 	}
 	if s.VPCID == "" {
-		if len(vpcs) >= vpcQuota {
-			r.unknown("vpc", "there are %d; the default quota is %d, so that a new one may be refused", len(vpcs), vpcQuota)
-		} else {
-			r.ok("vpc", "%d of %d (the default quota) are used", len(vpcs), vpcQuota)
-		}
+		roomForVPC(ctx, r, account, len(vpcs), exists)
 		return
 	}
 	if !slices.Contains(vpcs, s.VPCID) {

@@ -35,6 +35,9 @@ const (
 // CloudFrontRegion is the only region whose certificates and web ACLs CloudFront takes.
 const CloudFrontRegion = "us-east-1"
 
+// RolloutPercent of a fleet may run while it is replaced: instances are launched before others are terminated.
+const RolloutPercent = 110
+
 // Tags of everything that a stack makes.
 const (
 	TagApp     = "tideline:app"

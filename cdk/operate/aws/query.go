@@ -79,7 +79,7 @@ func (a *Account) Ask(ctx context.Context, service, action string, parameters ur
 	for k, v := range parameters {
 		form[k] = v
 	}
-	raw, err := a.send(ctx, service, action, []byte(form.Encode()), http.Header{"Content-Type": {"application/x-www-form-urlencoded; charset=utf-8"}})
+	raw, err := a.send(ctx, request{http.MethodPost, service, action, "/", []byte(form.Encode()), http.Header{"Content-Type": {"application/x-www-form-urlencoded; charset=utf-8"}}})
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (a *Account) Call(ctx context.Context, service, target string, in map[strin
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", service, target, err)
 	}
-	raw, err := a.send(ctx, service, target, body, http.Header{"Content-Type": {"application/x-amz-json-1.1"}, "X-Amz-Target": {target}})
+	raw, err := a.send(ctx, request{http.MethodPost, service, target, "/", body, http.Header{"Content-Type": {"application/x-amz-json-1.1"}, "X-Amz-Target": {target}}})
 	if err != nil || out == nil {
 		return err
 	}
@@ -105,36 +105,43 @@ func (a *Account) Call(ctx context.Context, service, target string, in map[strin
 	return nil
 }
 
+// request to a service; the action is for errors.
+type request struct {
+	method, service, action, path string
+	body                          []byte
+	header                        http.Header
+}
+
 // send signs and sends, and answers the body of a good answer; a refusal is an *Error.
-func (a *Account) send(ctx context.Context, service, action string, body []byte, header http.Header) ([]byte, error) {
+func (a *Account) send(ctx context.Context, q request) ([]byte, error) {
 	to := a.endpoint
 	if to == "" {
-		to = "https://" + service + "." + a.Region + ".amazonaws.com"
+		to = "https://" + q.service + "." + a.Region + ".amazonaws.com"
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, to+"/", bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, q.method, to+q.path, bytes.NewReader(q.body))
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", service, action, err)
+		return nil, fmt.Errorf("%s %s: %w", q.service, q.action, err)
 	}
-	r.Header = header
+	r.Header = q.header
 	creds, err := a.creds.Retrieve(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("no credentials: %w", err)
 	}
-	sum := sha256.Sum256(body)
-	if err := a.signer.SignHTTP(ctx, creds, r, hex.EncodeToString(sum[:]), service, a.Region, time.Now()); err != nil {
+	sum := sha256.Sum256(q.body)
+	if err := a.signer.SignHTTP(ctx, creds, r, hex.EncodeToString(sum[:]), q.service, a.Region, time.Now()); err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
 	answer, err := a.client.Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", service, action, err)
+		return nil, fmt.Errorf("%s %s: %w", q.service, q.action, err)
 	}
 	defer answer.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(answer.Body, answerBytes))
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", service, action, err)
+		return nil, fmt.Errorf("%s %s: %w", q.service, q.action, err)
 	}
 	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s %s: %w", service, action, failure(answer.StatusCode, raw))
+		return nil, fmt.Errorf("%s %s: %w", q.service, q.action, failure(answer.StatusCode, raw))
 	}
 	return raw, nil
 }
