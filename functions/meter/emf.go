@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"tideline/shared/metric"
 )
 
 // EMF limits: CloudWatch reads at most this many values of one metric, and metrics, in one line.
@@ -114,8 +116,8 @@ type emfMetric struct {
 }
 
 func (e *EMF) line(g *group) map[string]any {
-	doc := map[string]any{"function": e.function}
-	dimensions := append([]string{"function"}, g.names...)
+	doc := map[string]any{metric.DimensionFunction: e.function}
+	dimensions := append([]string{metric.DimensionFunction}, g.names...)
 	for i, n := range g.names {
 		doc[n] = g.values[i]
 	}

@@ -42,3 +42,6 @@ const (
 	RequestLatency  = "request_latency_seconds"
 	RequestErrors   = "request_errors_total"
 )
+
+// DimensionFunction is the function's name: the only dimension of its metrics that are measured without labels.
+const DimensionFunction = "function"
