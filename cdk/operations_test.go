@@ -1,12 +1,9 @@
 package main
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
-
-	"tideline/shared/metric"
 )
 
 // Every alarm says what no data means to it: the default would make a silent failure look like a quiet night.
@@ -88,29 +85,6 @@ func TestTheCacheIsWatchedInEveryKind(t *testing.T) {
 			t.Errorf("%s: %d alarms on the cache's memory, want %d", name, n, want)
 		}
 	}
-}
-
-// What the code calls its own metrics stands in shared/metric; a widget with another name would stay empty for ever.
-func TestWidgetsNameMetricsThatExist(t *testing.T) {
-	known := []string{metric.CloudConnections}
-	everywhere(t, func(t *testing.T, tm template) {
-		body := dashboard(t, tm)
-		seen := 0
-		for _, m := range regexp.MustCompile(`\["Tideline/[a-z]+","([A-Za-z_]+)"`).FindAllStringSubmatch(body, -1) {
-			seen++
-			if !slices.Contains(known, m[1]) {
-				t.Errorf("a widget shows %s, which nobody emits", m[1])
-			}
-		}
-		if seen == 0 {
-			t.Errorf("no metric of our own in %.300s", body)
-		}
-		for _, name := range known {
-			if !strings.Contains(body, `"`+name+`"`) {
-				t.Errorf("no widget shows %s", name)
-			}
-		}
-	})
 }
 
 func TestAlarmsAndRunbookHaveTheSameNames(t *testing.T) {

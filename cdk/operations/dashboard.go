@@ -26,7 +26,7 @@ func (o *Operations) declareDashboard() {
 	}
 	rows := [][]awscloudwatch.IWidget{
 		{awscloudwatch.NewAlarmStatusWidget(&awscloudwatch.AlarmStatusWidgetProps{Title: str("Alarms"), Alarms: &alarms, Width: num(full), Height: num(4)})},
-		o.users(), o.balancer(), o.nodes(), o.redis(), o.lambdas(),
+		o.users(), o.delivery(), o.balancer(), o.nodes(), o.redis(), o.lambdas(), o.measured(),
 	}
 	if o.app != nil {
 		rows = append(rows, o.tables())
@@ -47,15 +47,56 @@ func graph(title string, width float64, left ...awscloudwatch.IMetric) awscloudw
 		LiveData: yes, LeftYAxis: &awscloudwatch.YAxisProps{Min: num(0)}})
 }
 
+// own is a metric that our code sends, in the stage's namespace; the label is its dimension's value, or its name where it has none.
+func (o *Operations) own(name, statistic, label string, dimensions map[string]*string) awscloudwatch.IMetric {
+	return awscloudwatch.NewMetric(&awscloudwatch.MetricProps{Namespace: str(metric.Namespace(o.edge.Stage())), MetricName: str(name),
+		DimensionsMap: &dimensions, Statistic: str(statistic), Label: str(label), Period: awscdk.Duration_Minutes(num(1))})
+}
+
 func (o *Operations) users() []awscloudwatch.IWidget {
 	connections := func(statistic, label string) awscloudwatch.IMetric {
-		return awscloudwatch.NewMetric(&awscloudwatch.MetricProps{Namespace: str(metric.Namespace(o.edge.Stage())), MetricName: str(metric.CloudConnections),
-			DimensionsMap: &map[string]*string{metric.DimensionGroup: o.edge.Group.AutoScalingGroupName()}, Statistic: str(statistic), Label: str(label),
-			Period: awscdk.Duration_Minutes(num(1))})
+		return o.own(metric.CloudConnections, statistic, label, map[string]*string{metric.DimensionGroup: o.edge.Group.AutoScalingGroupName()})
 	}
 	return []awscloudwatch.IWidget{
 		graph("Connections", half, connections("Sum", "all nodes"), connections("Average", "a node"), connections("Maximum", "the fullest node")),
 		graph("Nodes", half, o.edge.Targets.Metrics().HealthyHostCount(minutely("Minimum")), o.edge.Targets.Metrics().UnhealthyHostCount(minutely("Maximum"))),
+	}
+}
+
+// delivery is what nodes say of their messages, all nodes together.
+func (o *Operations) delivery() []awscloudwatch.IWidget {
+	sums := func(names ...string) []awscloudwatch.IMetric {
+		all := make([]awscloudwatch.IMetric, len(names))
+		for i, name := range names {
+			all[i] = o.own(name, "Sum", name, nil)
+		}
+		return all
+	}
+	return []awscloudwatch.IWidget{
+		graph("Publish to deliver, seconds", third, o.own(metric.CloudLatency, "p50", "p50", nil), o.own(metric.CloudLatency, "p99", "p99", nil)),
+		graph("Messages a minute", third, sums(metric.CloudDeliveries, metric.CloudPublications)...),
+		graph("What should be near 0, a minute", third, sums(metric.CloudErrors, metric.CloudDrops, metric.CloudGaps, metric.CloudFailedRecoveries,
+			metric.CloudSlowConsumers, metric.CloudResubscribes)...),
+	}
+}
+
+// measured is what functions say of themselves; the worker is the tasks function's second role, and measures under its name.
+func (o *Operations) measured() []awscloudwatch.IWidget {
+	publishers, servers := []string{"broadcast"}, []string{"session"}
+	if o.app != nil {
+		publishers, servers = append(publishers, "todos", "tasks", "outbox"), append(servers, "todos", "tasks")
+	}
+	each := func(name, statistic string, functions []string) []awscloudwatch.IMetric {
+		all := make([]awscloudwatch.IMetric, len(functions))
+		for i, f := range functions {
+			all[i] = o.own(name, statistic, f, map[string]*string{metric.DimensionFunction: str(f)})
+		}
+		return all
+	}
+	return []awscloudwatch.IWidget{
+		graph("Publications that failed, a minute", third, each(metric.PublishFailures, "Sum", publishers)...),
+		graph("Requests answered with 5xx, a minute", third, each(metric.RequestErrors, "Sum", servers)...),
+		graph("Requests: p99, seconds", third, each(metric.RequestLatency, "p99", servers)...),
 	}
 }
 
