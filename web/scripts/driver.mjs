@@ -133,16 +133,9 @@ async function dress(page, viewport, colorScheme) {
 async function examine(page, name) {
   await fits(page, name);
   if (!(await page.evaluate("'axe' in window"))) await page.evaluate(axe);
-  const look = () =>
-    page.evaluate(
-      `axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.map(v => v.id + ": " + v.nodes.map(n => n.target.join(" ") + " " + (n.any[0]?.message ?? "")).join(" | ")))`,
-    );
-  let found = await look();
-  if (found.length > 0) {
-    // Right after a switch of the emulated scheme Chromium may still report the other one's inherited colours: what is wrong stays wrong.
-    await page.waitForTimeout(1_000);
-    found = await look();
-  }
+  const found = await page.evaluate(
+    `axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.map(v => v.id + ": " + v.nodes.map(n => n.target.join(" ") + " " + (n.any[0]?.message ?? "")).join(" | ")))`,
+  );
   for (const violation of found) complaints.push(`axe on ${name}: ${violation}`);
 }
 
