@@ -19,6 +19,8 @@ import (
 const (
 	// sendTimeout bounds one sending, its retries included: sendTimeout < limit.MetricsInterval.
 	sendTimeout = 20 * time.Second
+	// firstWithin is how soon after its start a node sends for the first time.
+	firstWithin = 5 * time.Second
 	// lastTimeout bounds the last one, which the end of the node waits for.
 	lastTimeout = 2 * time.Second
 	// keptMost is how many intervals' figures wait for an endpoint that doesn't answer, the latest; older ones are given up.
@@ -58,8 +60,9 @@ func (s *Services) Publisher(f Figures) *Publisher {
 // Run sends until ctx ends, and then once more what was counted since. An endpoint that is away, slow or refuses costs the figures and nothing else:
 // they wait for ten intervals.
 func (p *Publisher) Run(ctx context.Context) {
-	// The fleet's nodes start together in a deployment; a random phase keeps them apart ever after. A steady beat gives each node one value a minute.
-	phase := time.NewTimer(rand.N(p.Interval))
+	// The first figures come soon: a node that is new and empty lowers the group's mean. A random phase keeps nodes that start together apart; a
+	// steady beat gives each one value a minute.
+	phase := time.NewTimer(rand.N(min(firstWithin, p.Interval)))
 	defer phase.Stop()
 	select {
 	case <-phase.C:

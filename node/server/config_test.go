@@ -133,3 +133,22 @@ func TestCommandLine(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestConfigOfAnInstance(t *testing.T) {
+	const metadata = "http://169.254.169.254"
+	c, err := ParseConfig(env("METADATA_URL", metadata, "LIFECYCLE_HOOK", strings.Repeat("h", 255), "METRICS_NAMESPACE", "Tideline/prod"))
+	if err != nil || len(c.LifecycleHook) != 255 || c.Namespace != "Tideline/prod" || c.MetadataURL != metadata {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for _, bad := range [][]string{
+		{"LIFECYCLE_HOOK", "drain"}, {"METRICS_NAMESPACE", "Tideline/prod"}, // without METADATA_URL
+		{"LIFECYCLE_HOOK", strings.Repeat("h", 256), "METADATA_URL", metadata},
+		{"LIFECYCLE_HOOK", "a hook", "METADATA_URL", metadata},
+		{"METRICS_NAMESPACE", "AWS/EC2", "METADATA_URL", metadata},
+		{"METRICS_NAMESPACE", strings.Repeat("n", 256), "METADATA_URL", metadata},
+	} {
+		if _, err := ParseConfig(env(bad...)); err == nil || !strings.HasPrefix(err.Error(), bad[0]+": ") {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+}
