@@ -59,7 +59,7 @@ func (i *Instance) States() []string {
 	return slices.Clone(i.lifetime)
 }
 
-// SetAway has the metadata answer 503; SetTags false takes the tags out of it.
+// SetAway has the metadata answer 503.
 func (i *Instance) SetAway(away bool) {
 	i.cloud.mu.Lock()
 	defer i.cloud.mu.Unlock()
