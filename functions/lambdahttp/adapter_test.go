@@ -313,6 +313,9 @@ func FuzzRoundTrip(f *testing.F) {
 			}
 			want := direct.URL.Query()
 			if kind == "alb single" {
+				if _, err := url.ParseQuery(u.RawQuery); err != nil {
+					continue // the one pair of a key that arrives may be the malformed one, which net/http drops
+				}
 				for k, v := range want {
 					if g := got.query[k]; len(v) == 1 && (len(g) != 1 || g[0] != v[0]) {
 						t.Fatalf("%s: query %v, want %v", kind, got.query, want)
