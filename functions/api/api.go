@@ -12,10 +12,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"mime"
 	"net/http"
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -147,6 +149,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set(RequestIDHeader, id)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
+	if values := r.Header.Values("Accept"); len(values) > 0 {
+		r.Header["Accept"] = accepted(values)
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
@@ -167,6 +172,32 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.route(rec, r)
+}
+
+// accepted keeps what is well formed of the Accept header (RFC 9110, section 12.5.1), with no parameter but the weight: huma's negotiation
+// slices past the end of some malformed ones.
+func accepted(values []string) []string {
+	var kept []string
+	for _, v := range values {
+		for part := range strings.SplitSeq(v, ",") {
+			kind, params, err := mime.ParseMediaType(part)
+			if err != nil || !strings.Contains(kind, "/") {
+				continue
+			}
+			if q, ok := params["q"]; ok {
+				weight, err := strconv.ParseFloat(q, 64)
+				if err != nil || !(weight >= 0 && weight <= 1) {
+					continue
+				}
+				kind += ";q=" + strconv.FormatFloat(weight, 'f', 3, 64)
+			}
+			kept = append(kept, kind)
+		}
+	}
+	if len(kept) == 0 {
+		return nil
+	}
+	return []string{strings.Join(kept, ", ")}
 }
 
 // route sends what the mux has no operation for to a problem document instead of the mux's plain text.
