@@ -7,6 +7,7 @@ package aws
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
+	livetail "tideline/node/stream/aws"
 	busaws "tideline/shared/bus/aws"
 	"tideline/shared/token"
 	keytable "tideline/shared/token/dynamo"
@@ -61,3 +63,6 @@ func (s *Services) RedisCredentials(r Redis) func(ctx context.Context) (user, pa
 func (s *Services) Keys(table string) token.PublicSource {
 	return keytable.New(dynamodb.NewFromConfig(s.config), table)
 }
+
+// LogGroups is the source of the channels of CloudWatch log groups.
+func (s *Services) LogGroups(log *slog.Logger) *livetail.Source { return livetail.New(s.config, log) }

@@ -7,13 +7,14 @@ import (
 
 	"tideline/node/aws"
 	"tideline/node/stream"
+	livetail "tideline/node/stream/aws"
 	"tideline/node/stream/docker"
 )
 
 type method = func(ctx context.Context, data []byte) (any, error)
 
 // openSources makes what the settings ask for: the sources of streams by namespace, and the rpc methods that belong to them. It connects to nothing.
-func openSources(c Config, _ *aws.Services, log *slog.Logger) (map[string]stream.Source, map[string]method, error) {
+func openSources(c Config, services *aws.Services, log *slog.Logger) (map[string]stream.Source, map[string]method, error) {
 	sources, methods := map[string]stream.Source{}, map[string]method{}
 	if c.DockerHost != "" {
 		engine, err := docker.Open(c.DockerHost, c.DockerCerts, log)
@@ -28,6 +29,9 @@ func openSources(c Config, _ *aws.Services, log *slog.Logger) (map[string]stream
 				Total      int                `json:"total"`
 			}{list, total}, err
 		}
+	}
+	if c.LogGroups {
+		sources[livetail.Namespace] = services.LogGroups(log)
 	}
 	return sources, methods, nil
 }
