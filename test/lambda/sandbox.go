@@ -35,14 +35,17 @@ func (f *Function) start() *sandbox {
 	}
 	b := &sandbox{served: make(chan struct{}), ended: make(chan struct{}), next: make(chan *invocation)}
 	b.server = &http.Server{Handler: b.api(), ReadHeaderTimeout: 10 * time.Second}
-	go func() { defer close(b.served); _ = b.server.Serve(l) }()
 	b.cmd = exec.Command(f.bin)
 	b.cmd.Env = append([]string{"AWS_LAMBDA_RUNTIME_API=" + l.Addr().String(), "AWS_LAMBDA_FUNCTION_NAME=test", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=256",
 		"AWS_LAMBDA_FUNCTION_VERSION=$LATEST", "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test",
 		"AWS_EC2_METADATA_DISABLED=true", "LANG=en_US.UTF-8", "TZ=:UTC", "HOME=/nonexistent", "PATH=/usr/bin:/bin"}, f.env...)
 	b.cmd.Dir = "/"
 	b.cmd.Stdout, b.cmd.Stderr = f.logs, f.logs
-	if err := b.cmd.Start(); err != nil {
+	go func() { defer close(b.served); _ = b.server.Serve(l) }()
+	b.mu.Lock() // the process may ask for its first event, and be frozen, before Start has returned
+	err = b.cmd.Start()
+	b.mu.Unlock()
+	if err != nil {
 		_ = b.server.Close()
 		<-b.served
 		f.t.Fatalf("lambdatest: %v", err)
