@@ -69,7 +69,10 @@ func Start(t testing.TB, o Options) *Engine {
 	e := &Engine{t: t, dir: dir, Host: "unix://" + dir + "/d.sock"}
 	t.Cleanup(func() {
 		e.Stop()
-		_ = os.RemoveAll(dir)
+		release(dir)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("enginetest: left behind: %v", err)
+		}
 	})
 	e.args = []string{"--host", e.Host, "--data-root", dir + "/data", "--exec-root", dir + "/exec", "--pidfile", dir + "/pid", "--config-file", dir + "/none.json",
 		"--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs", "--shutdown-timeout", "5"}
