@@ -1,4 +1,4 @@
-# Read by the scripts that deploy: what they share. The CDK's command line is pinned, because npm's tag "latest" names an older, odd one.
+# Read by the scripts that deploy: what they share. The CDK's command line is pinned, because npm's tag "latest" moves.
 cdk_cli=aws-cdk@2.1148.1
 stage=${STAGE:-dev}
 stack=tideline-$stage
