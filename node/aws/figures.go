@@ -24,6 +24,7 @@ var sums = []struct{ cloud, name, label, value string }{
 	{metric.CloudFailedRecoveries, metric.Recoveries, "result", "failed"},
 	{metric.CloudSlowConsumers, metric.SlowConsumers, "", ""},
 	{metric.CloudResubscribes, metric.Resubscribes, "", ""},
+	{metric.CloudCanaryMissed, metric.CanaryMissed, "", ""},
 }
 
 // gauges are sent as they are.
@@ -32,7 +33,6 @@ var gauges = []struct {
 	unit        types.StandardUnit
 }{
 	{metric.CloudQueueBytes, metric.QueueBytes, types.StandardUnitBytes},
-	{metric.CloudRedisUp, metric.RedisUp, types.StandardUnitNone},
 }
 
 // figures turns what a node has counted since its start into what it counted since the last time. It is not safe for concurrent use.

@@ -24,6 +24,10 @@ var (
 // RoleOperator is the role that may watch container logs and see all nodes.
 const RoleOperator = "operator"
 
+// Canary is the channel on which one node publishes every limit.CanaryInterval and all nodes listen. It is in the namespace system, beside the channel
+// system itself, whose subscribers would otherwise be woken by it and whose short history it would fill.
+const Canary = "system:canary"
+
 // Identity is who a connection belongs to. The zero Identity is anonymous.
 type Identity struct {
 	User  string

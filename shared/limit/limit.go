@@ -74,6 +74,16 @@ const (
 	LockRenew = 3 * time.Second
 )
 
+// The canary: one node publishes on channel.Canary, every node must hear it over a socket of its own. CanaryWait < CanaryInterval;
+// LockTTL + CanaryRetry*3/2 < CanaryInterval + CanaryWait: when the node that publishes dies, the others miss one canary at most.
+const (
+	CanaryInterval = 10 * time.Second
+	// CanaryWait is how long after its time a canary may come before it counts as missed.
+	CanaryWait = 5 * time.Second
+	// CanaryRetry is how often, give or take half, a node tries to become the one that publishes.
+	CanaryRetry = 2 * time.Second
+)
+
 // Recovery.
 const (
 	// RingBytes is what one channel's ring of recent publications may hold, RingsBytes all rings of a node together.

@@ -22,6 +22,8 @@ func TestInequalities(t *testing.T) {
 	less("rotation window", RotateMin, RotateMax)
 	less("two heartbeats fit in a lease", 2*Heartbeat, LeaseTTL)
 	less("two renewals fit in a lock", 2*LockRenew, LockTTL)
+	less("a canary is late before the next is due", CanaryWait, CanaryInterval)
+	less("when the node that publishes canaries dies, another does before two are missed", LockTTL+CanaryRetry*3/2, CanaryInterval+CanaryWait)
 	less("a pong is late before the next ping", PongTimeout, PingInterval)
 	less("pings keep the load balancer's idle timeout away", PingInterval+PongTimeout, IdleTimeout)
 	less("the balancer closes idle connections first", IdleTimeout, HTTPIdleTimeout)

@@ -24,5 +24,5 @@ const (
 	CloudSlowConsumers    = "SlowConsumers"    // count: connections closed because their queue was full
 	CloudResubscribes     = "Resubscribes"     // count: subscriber connections to Redis lost and rebuilt
 	CloudQueueBytes       = "QueueBytes"       // bytes that wait for all connections of a node
-	CloudRedisUp          = "RedisUp"          // 1 or 0
+	CloudCanaryMissed     = "CanaryMissed"     // count: canaries that a node did not hear in time over its own socket; see limit.CanaryInterval
 )

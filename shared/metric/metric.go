@@ -30,6 +30,9 @@ const (
 	PositionReads    = "bus_position_reads_total"          // counter
 	ProbeAge         = "bus_probe_age_seconds"             // gauge: age of the last probe that came back
 	RedisUp          = "bus_redis_up"                      // gauge
+	CanaryHeard      = "canary_heard_total"                // counter: canaries that came over the node's own socket
+	CanaryMissed     = "canary_missed_total"               // counter: canaries that did not come in time
+	CanaryLatency    = "canary_latency_seconds"            // histogram: publish to the node's own socket
 )
 
 // Metrics of the functions: EMF in Lambda, Prometheus elsewhere.
