@@ -19,7 +19,7 @@ func (c *client) ping(now time.Time) {
 	case expired:
 		c.close(byeExpired)
 	case c.pinged.CompareAndSwap(0, now.UnixNano()):
-		c.out.Send(pingFrame)
+		c.out.Send(formats[c.format].ping)
 	}
 }
 

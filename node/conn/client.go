@@ -10,7 +10,6 @@ import (
 
 	"github.com/centrifugal/protocol"
 	"github.com/google/uuid"
-	"github.com/gorilla/websocket"
 
 	"tideline/node/hub"
 	"tideline/shared/bus"
@@ -29,7 +28,6 @@ const (
 // client is one connection. Its reader goroutine owns the socket's reading side and the teardown.
 type client struct {
 	s       *Service
-	ws      *websocket.Conn
 	sock    *socket
 	out     *hub.Conn
 	id      string
@@ -83,16 +81,13 @@ type subscription struct {
 	acked      uint64       // the highest offset that the client has confirmed, in namespaces with ack
 }
 
-func (s *Service) newClient(ws *websocket.Conn, sock *socket, r *http.Request) (*client, error) {
-	c := &client{s: s, ws: ws, sock: sock, id: uuid.NewString(), remote: clientAddress(r, s.o.TrustedHops), bearer: bearer(r),
+func (s *Service) newClient(sock *socket, r *http.Request, f hub.Format) (*client, error) {
+	c := &client{s: s, sock: sock, format: f, id: uuid.NewString(), remote: clientAddress(r, s.o.TrustedHops), bearer: bearer(r),
 		since: time.Now(), subs: map[string]*subscription{}, publishes: map[string]*bucket{},
 		subscribes: newBucket(s.o.SubscribesPerSecond, 2*s.o.ChannelsPerClient), budget: newBucket(s.o.CommandsPerSecond, commandsBurst*s.o.CommandsPerSecond)}
 	c.address = block(c.remote)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.room = sync.NewCond(&c.mu)
-	if s.o.Compression && offersDeflate(r) {
-		c.format = formatJSONDeflate
-	}
 	if err := sock.SetWriteBuffer(sendBuffer); err != nil {
 		return nil, err
 	}
@@ -135,7 +130,7 @@ func (c *client) close(d disconnect) {
 	c.mu.Unlock()
 	c.s.meter.goodbye(d)
 	c.s.log.Info("disconnect", "client", c.id, "user", c.user(), "remote", c.remote, "code", d.code, "reason", d.reason)
-	c.out.Finish(closeFrame(d))
+	c.out.Finish(formats[c.format].bye(d))
 	c.sock.SetReadDeadline(time.Now().Add(closeWait))
 }
 

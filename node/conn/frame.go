@@ -5,17 +5,6 @@ import (
 	"compress/flate"
 	"encoding/binary"
 	"sync"
-
-	"github.com/centrifugal/protocol"
-
-	"tideline/node/hub"
-	"tideline/shared/bus"
-)
-
-// Formats of frames: JSON in WebSocket text frames, plain or compressed.
-const (
-	formatJSON hub.Format = iota
-	formatJSONDeflate
 )
 
 // headerRoom is the longest header of a server's frame (RFC 6455, section 5.2): 2 bytes and a 64-bit length.
@@ -56,18 +45,13 @@ func frame(first byte, build func([]byte) []byte) []byte {
 	return b[at:]
 }
 
-// replyFrame encodes a reply, or a push in one, in a format.
-func replyFrame(f hub.Format, r *protocol.Reply) []byte { return textFrame(f, r.AppendJSON) }
-
-func textFrame(f hub.Format, build func([]byte) []byte) []byte {
-	if f != formatJSONDeflate {
-		return frame(opText, build)
-	}
+// deflated is frame with what build appends compressed, when it is long enough.
+func deflated(first byte, build func([]byte) []byte) []byte {
 	plain := build(nil)
 	if len(plain) < deflateLeast {
-		return frame(opText, func(b []byte) []byte { return append(b, plain...) })
+		return frame(first, func(b []byte) []byte { return append(b, plain...) })
 	}
-	return frame(opText|rsv1, func(b []byte) []byte { return deflate(b, plain) })
+	return frame(first|rsv1, func(b []byte) []byte { return deflate(b, plain) })
 }
 
 // deflaters have no context to take over: a frame is compressed once and shared by all who get it.
@@ -91,10 +75,6 @@ func deflate(b, data []byte) []byte {
 	return bytes.TrimSuffix(out.Bytes(), []byte{0, 0, 0xff, 0xff})
 }
 
-func pushFrame(f hub.Format, p *protocol.Push) []byte {
-	return replyFrame(f, &protocol.Reply{Push: p})
-}
-
 // closeFrame has no payload for 1005, which stands for a close frame that had none.
 func closeFrame(d disconnect) []byte {
 	if d.code == noStatus {
@@ -103,35 +83,4 @@ func closeFrame(d disconnect) []byte {
 	return frame(opClose, func(b []byte) []byte {
 		return append(binary.BigEndian.AppendUint16(b, d.code), d.reason...)
 	})
-}
-
-// pingFrame is the server's ping: an empty reply.
-var pingFrame = frame(opText, func(b []byte) []byte { return append(b, "{}"...) })
-
-// encoder implements hub.Encoder.
-type encoder struct{}
-
-func (encoder) Publication(f hub.Format, channel string, p *bus.Publication) []byte {
-	return pushFrame(f, &protocol.Push{Channel: channel, Pub: wirePublication(p)})
-}
-
-func (encoder) Member(f hub.Format, channel string, joined bool, info bus.ClientInfo) []byte {
-	push := &protocol.Push{Channel: channel}
-	if joined {
-		push.Join = &protocol.Join{Info: wireInfo(&info)}
-	} else {
-		push.Leave = &protocol.Leave{Info: wireInfo(&info)}
-	}
-	return pushFrame(f, push)
-}
-
-func wirePublication(p *bus.Publication) *protocol.Publication {
-	return &protocol.Publication{Data: protocol.Raw(p.Data), Offset: p.Offset, Info: wireInfo(p.Info), Tags: p.Tags}
-}
-
-func wireInfo(i *bus.ClientInfo) *protocol.ClientInfo {
-	if i == nil {
-		return nil
-	}
-	return &protocol.ClientInfo{User: i.User, Client: i.Client, ConnInfo: protocol.Raw(i.ConnInfo), ChanInfo: protocol.Raw(i.ChanInfo)}
 }

@@ -79,7 +79,7 @@ func FuzzCommands(f *testing.F) {
 			said <- all
 		}()
 		sock := &socket{TCPConn: ours}
-		c, err := n.newClient(nil, sock, httptest.NewRequest("GET", Path, nil)) // without gorilla: messages are given to it here
+		c, err := n.newClient(sock, httptest.NewRequest("GET", Path, nil), formatJSON) // without gorilla: messages are given to it here
 		if err != nil || !n.add(c) {
 			t.Fatal(err)
 		}

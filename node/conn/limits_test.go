@@ -153,6 +153,18 @@ func TestUnauthenticatedConnections(t *testing.T) {
 	n := startNode(t, startRedis(t).Addr(), "n1", func(o *Options) { o.Unauthenticated = 2 })
 	first := n.dial(t)
 	n.dial(t)
+	for end := time.Now().Add(5 * time.Second); ; { // an upgrade is answered before the client is counted
+		n.mu.Lock()
+		counted := n.pending
+		n.mu.Unlock()
+		if counted == 2 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d connections counted, want 2", counted)
+		}
+		time.Sleep(time.Millisecond)
+	}
 	_, res, err := websocket.DefaultDialer.Dial(n.url, nil)
 	if err == nil || res == nil || res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
 		t.Errorf("a third unauthenticated connection: %v", err)

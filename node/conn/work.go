@@ -52,15 +52,7 @@ func (r *replies) send() {
 	if r.c.viaHub.Swap(false) { // the replies to subscribes and unsubscribes that came before
 		r.c.s.hub.Settle(r.c.out)
 	}
-	r.c.out.Send(textFrame(r.c.format, func(b []byte) []byte {
-		for i, reply := range r.held {
-			if i > 0 {
-				b = append(b, '\n')
-			}
-			b = reply.AppendJSON(b)
-		}
-		return b
-	}))
+	r.c.out.Send(repliesFrame(r.c.format, r.held))
 	r.held, r.size = nil, 0
 }
 
@@ -108,7 +100,7 @@ func (w *worker) order(f inFrame) {
 
 // frame runs the commands of one frame; it answers false at one that can't be read. After a goodbye nothing more is run.
 func (w *worker) frame(f inFrame) bool {
-	decoder := protocol.NewJSONCommandDecoder(f.data)
+	decoder := formats[w.c.format].commands(f.data)
 	for !w.c.gone() {
 		cmd, err := decoder.Decode()
 		if err != nil && !errors.Is(err, io.EOF) {

@@ -28,7 +28,7 @@ import (
 type Format uint8
 
 // Formats is the most formats there can be.
-const Formats = 4
+const Formats = 8
 
 // Encoder makes whole frames, ready for the socket, that all subscribers with one format share. Safe for concurrent use.
 type Encoder interface {

@@ -1,0 +1,122 @@
+package conn
+
+import (
+	"bytes"
+
+	"github.com/centrifugal/protocol"
+
+	"tideline/node/hub"
+	"tideline/shared/bus"
+)
+
+// Formats: an encoding of messages, and how a transport frames them.
+const (
+	formatJSON        hub.Format = iota // WebSocket text frames
+	formatJSONDeflate                   // the same, compressed
+)
+
+// format is what differs between formats. All of it is safe for concurrent use; frames are shared and must not be changed.
+type format struct {
+	// encode appends one reply; each but the first of a frame follows another.
+	encode func(b []byte, r *protocol.Reply, first bool) []byte
+	// frame makes what goes to the socket at once of what build appends.
+	frame func(build func([]byte) []byte) []byte
+	// ping is the frame of the server's ping, an empty reply.
+	ping []byte
+	// bye is the last frame.
+	bye func(disconnect) []byte
+	// commands reads what a client sends.
+	commands func(data []byte) commandDecoder
+	// count is about how many commands a client's message has, without reading them: at least one.
+	count func(data []byte) int
+	// pong reports whether a client's message is nothing but the answer to a ping.
+	pong func(data []byte) bool
+}
+
+// commandDecoder answers a client's commands in order; the last one may come with io.EOF.
+type commandDecoder interface {
+	Decode() (*protocol.Command, error)
+}
+
+var formats = [hub.Formats]format{
+	formatJSON: {
+		encode: appendJSON, commands: jsonCommands, count: countJSON, pong: isJSONPong,
+		frame: textFrame, ping: textFrame(appendEmptyJSON), bye: closeFrame,
+	},
+	formatJSONDeflate: {
+		encode: appendJSON, commands: jsonCommands, count: countJSON, pong: isJSONPong,
+		frame: deflatedTextFrame, ping: textFrame(appendEmptyJSON), bye: closeFrame,
+	},
+}
+
+func textFrame(build func([]byte) []byte) []byte         { return frame(opText, build) }
+func deflatedTextFrame(build func([]byte) []byte) []byte { return deflated(opText, build) }
+
+// appendJSON separates replies by newlines.
+func appendJSON(b []byte, r *protocol.Reply, first bool) []byte {
+	if !first {
+		b = append(b, '\n')
+	}
+	return r.AppendJSON(b)
+}
+
+func appendEmptyJSON(b []byte) []byte { return append(b, "{}"...) }
+
+func jsonCommands(data []byte) commandDecoder {
+	return protocol.NewJSONCommandDecoder(bytes.TrimSpace(data))
+}
+
+var newline = []byte{'\n'}
+
+func countJSON(data []byte) int { return 1 + bytes.Count(bytes.TrimSpace(data), newline) }
+
+func isJSONPong(data []byte) bool { return string(bytes.TrimSpace(data)) == "{}" }
+
+// replyFrame encodes a reply, or a push in one, in a format.
+func replyFrame(f hub.Format, r *protocol.Reply) []byte {
+	form := &formats[f]
+	return form.frame(func(b []byte) []byte { return form.encode(b, r, true) })
+}
+
+// repliesFrame encodes several replies in one frame.
+func repliesFrame(f hub.Format, replies []*protocol.Reply) []byte {
+	form := &formats[f]
+	return form.frame(func(b []byte) []byte {
+		for i, r := range replies {
+			b = form.encode(b, r, i == 0)
+		}
+		return b
+	})
+}
+
+func pushFrame(f hub.Format, p *protocol.Push) []byte {
+	return replyFrame(f, &protocol.Reply{Push: p})
+}
+
+// encoder implements hub.Encoder.
+type encoder struct{}
+
+func (encoder) Publication(f hub.Format, channel string, p *bus.Publication) []byte {
+	return pushFrame(f, &protocol.Push{Channel: channel, Pub: wirePublication(p)})
+}
+
+func (encoder) Member(f hub.Format, channel string, joined bool, info bus.ClientInfo) []byte {
+	push := &protocol.Push{Channel: channel}
+	if joined {
+		push.Join = &protocol.Join{Info: wireInfo(&info)}
+	} else {
+		push.Leave = &protocol.Leave{Info: wireInfo(&info)}
+	}
+	return pushFrame(f, push)
+}
+
+func wirePublication(p *bus.Publication) *protocol.Publication {
+	return &protocol.Publication{Data: protocol.Raw(p.Data), Offset: p.Offset, Info: wireInfo(p.Info), Tags: p.Tags}
+}
+
+func wireInfo(i *bus.ClientInfo) *protocol.ClientInfo {
+	if i == nil {
+		return nil
+	}
+	return &protocol.ClientInfo{User: i.User, Client: i.Client, ConnInfo: protocol.Raw(i.ConnInfo), ChanInfo: protocol.Raw(i.ChanInfo)}
+}

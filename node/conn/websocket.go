@@ -1,0 +1,198 @@
+package conn
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+
+	"tideline/node/hub"
+)
+
+// Path of the WebSocket endpoint, as the SDKs expect it.
+const Path = "/connection/websocket"
+
+const (
+	// readBuffer is the size of the buffer that an idle connection keeps, in bytes.
+	readBuffer = 512
+	// lingerBytes is the most that is read, to be thrown away, from a client that goes on sending after the node has said goodbye: closing a
+	// socket with unread bytes resets it, and the reset would overtake the close frame.
+	lingerBytes = 1 << 20
+)
+
+// writeBuffers is shared by all connections: gorilla only writes control frames here.
+var writeBuffers sync.Pool
+
+func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+	if !s.hasRoom(w, r) {
+		return
+	}
+	if r.URL.Query().Get("cf_protocol") == "protobuf" {
+		http.Error(w, "the Protobuf format is not available on this node: connect without cf_protocol", http.StatusBadRequest)
+		return
+	}
+	sock := &socket{}
+	up := websocket.Upgrader{
+		ReadBufferSize:  readBuffer,
+		WriteBufferPool: &writeBuffers,
+		Subprotocols:    []string{"centrifuge-json"},
+		CheckOrigin:     s.allowedOrigin,
+		// gorilla then agrees to permessage-deflate without context takeover, and inflates what the client sends.
+		EnableCompression: s.o.Compression,
+	}
+	ws, err := up.Upgrade(hijacker{w, sock}, r, w.Header())
+	if err != nil {
+		s.log.Info("upgrade refused", "remote", clientAddress(r, s.o.TrustedHops), "origin", r.Header.Get("Origin"), "error", err)
+		return // Upgrade has answered
+	}
+	ws.SetReadLimit(int64(s.o.MessageBytes))
+	format := formatJSON
+	if s.o.Compression && offersDeflate(r) {
+		format = formatJSONDeflate
+	}
+	if c := s.open(sock, r, format); c != nil {
+		// The HTTP server's goroutine and buffers end with this function; the reader has a stack of its own, and a small one.
+		go c.readWebSocket(ws)
+	}
+}
+
+// offersDeflate finds what gorilla agrees to when compression is enabled.
+func offersDeflate(r *http.Request) bool {
+	for _, v := range r.Header.Values("Sec-Websocket-Extensions") {
+		for offer := range strings.SplitSeq(v, ",") {
+			name, _, _ := strings.Cut(offer, ";")
+			if strings.TrimSpace(name) == "permessage-deflate" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// readWebSocket reads messages until the connection ends, and then takes it down.
+func (c *client) readWebSocket(ws *websocket.Conn) {
+	ws.SetPingHandler(func(text string) error {
+		if c.affords(1) {
+			c.out.Send(frame(opPong, func(b []byte) []byte { return append(b, text...) }))
+		}
+		return nil
+	})
+	ws.SetPongHandler(func(string) error {
+		c.affords(1)
+		return nil
+	})
+	var err error
+	for err == nil {
+		err = c.readMessage(ws)
+	}
+	c.teardown(c.ended(err))
+}
+
+// readMessage reads one message; its error ends the connection.
+func (c *client) readMessage(ws *websocket.Conn) error {
+	kind, r, err := ws.NextReader()
+	if err != nil {
+		return err
+	}
+	most := c.s.o.MessageBytes
+	data, err := io.ReadAll(io.LimitReader(r, int64(most)+1))
+	switch {
+	case err != nil:
+		return err
+	case len(data) > most: // it was within the limit while it was compressed
+		c.close(byeTooLarge)
+	case kind != websocket.TextMessage:
+		c.close(byeBadRequest)
+	case !utf8.Valid(data): // RFC 6455, section 8.1
+		c.close(byeNotUTF8)
+	default:
+		c.accept(data)
+	}
+	return nil
+}
+
+// ended lets the commands that came before the end finish, notes how it came, and answers a close frame with one. It reports whether
+// the end is a fault of the client's, which may not have read why yet.
+func (c *client) ended(err error) (refused bool) {
+	c.settle()
+	var closed *websocket.CloseError
+	var network net.Error
+	switch {
+	case errors.As(err, &closed):
+		c.s.log.Debug("closed by the client", "client", c.id, "code", closed.Code)
+		c.out.Finish(closeFrame(disconnect{code: uint16(closed.Code)}))
+		return false
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		c.s.log.Debug("connection lost", "client", c.id, "error", err)
+		return false
+	}
+	bye := byeProtocolError
+	if errors.Is(err, websocket.ErrReadLimit) {
+		bye = byeTooLarge
+	}
+	c.s.log.Info("frame refused", "client", c.id, "remote", c.remote, "error", err)
+	c.close(bye)
+	return true
+}
+
+// linger lets a refused client read why before the socket closes.
+func (c *client) linger() {
+	if c.sock.CloseWrite() != nil {
+		return // reset already
+	}
+	c.sock.SetReadDeadline(time.Now().Add(closeWait))
+	_, _ = io.CopyN(io.Discard, c.sock.TCPConn, lingerBytes) // its end, whichever, is the connection's
+}
+
+// hijacker hands gorilla our socket in place of the TCP connection.
+type hijacker struct {
+	http.ResponseWriter
+	sock *socket
+}
+
+func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	nc, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		nc.Close()
+		return nil, nil, errors.New("not a TCP connection: TLS ends before the node")
+	}
+	h.sock.TCPConn = tcp
+	return h.sock, rw, nil
+}
+
+// socket is the TCP connection as gorilla sees it. Once the outbox stands, Write goes through it: gorilla's control frames neither block nor fail on a
+// full socket, and don't land in the middle of a frame. Write deadlines are the outbox's.
+type socket struct {
+	*net.TCPConn
+	out *hub.Conn
+}
+
+func (s *socket) Write(p []byte) (int, error) {
+	if s.out == nil {
+		return s.TCPConn.Write(p)
+	}
+	if len(p) > 0 && p[0]&0xf == opClose {
+		return len(p), nil // ours comes when what the client has sent before is answered
+	}
+	s.out.Send(slices.Clone(p)) // p is gorilla's buffer
+	return len(p), nil
+}
+
+func (s *socket) SetWriteDeadline(t time.Time) error {
+	if s.out == nil {
+		return s.TCPConn.SetWriteDeadline(t)
+	}
+	return nil
+}
