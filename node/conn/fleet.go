@@ -54,7 +54,7 @@ func (s *Service) matching(q query) []*client {
 func (c *client) matches(q query) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state == connected && (q.Client == "" || q.Client == c.id) && (q.User == "" || q.User == c.identity.User) &&
+	return c.state == connected && !c.canary() && (q.Client == "" || q.Client == c.id) && (q.User == "" || q.User == c.identity.User) &&
 		(q.Session == "" || q.Session == c.claims.Session) &&
 		(q.Channel == "" || c.subs[q.Channel] != nil) && (q.Node == "" || q.Node == c.s.o.NodeID)
 }

@@ -54,11 +54,7 @@ func newMeter(reg prometheus.Registerer, s *Service) *meter {
 	counter := func(name, help string, labels prometheus.Labels, f func() uint64) {
 		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 { return float64(f()) }))
 	}
-	open := func() float64 {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return float64(len(s.clients))
-	}
+	open := func() float64 { return float64(s.count()) }
 	gauge(metric.Connections, "Open connections.", open)
 	gauge(metric.ConnectionsAlias, "Open connections: the same value under the name that older dashboards know.", open)
 	gauge(metric.QueueBytes, "Bytes queued for all connections.", func() float64 { return float64(s.hub.QueuedBytes()) })

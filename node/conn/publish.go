@@ -44,6 +44,9 @@ func (c *client) relay(ctx context.Context, name string, data []byte, id string)
 		return bus.Result{}, "", channelError(err)
 	}
 	who := c.who()
+	if c.canary() {
+		return bus.Result{}, "", errPermission
+	}
 	if err := ns.MayPublish(who, name, c.subscribed(name)); err != nil {
 		return bus.Result{}, "", channelError(err)
 	}

@@ -13,7 +13,13 @@ import (
 // readable finds a channel's namespace for reading commands: what may be subscribed to may be asked about.
 func (c *client) readable(name string) (channel.Namespace, error) {
 	ns, err := c.s.o.Table.Lookup(name)
-	if err == nil {
+	switch {
+	case err != nil:
+	case c.canary():
+		if name != channel.Canary {
+			err = channel.ErrDenied
+		}
+	default:
 		c.mu.Lock()
 		id := c.identity
 		c.mu.Unlock()

@@ -38,8 +38,12 @@ func (s *Service) add(c *client) bool {
 	if s.closed {
 		return false
 	}
-	s.pending++
-	s.lease.Counts().Add("", c.address)
+	if c.canary() {
+		s.canaries++
+	} else {
+		s.pending++
+		s.lease.Counts().Add("", c.address)
+	}
 	s.clients[c] = struct{}{}
 	// A random second of the interval: everybody who came with one reconnect storm is not pinged at once.
 	i := rand.IntN(len(s.buckets))
@@ -49,22 +53,29 @@ func (s *Service) add(c *client) bool {
 }
 
 func (s *Service) remove(c *client) {
+	defer s.readers.Done()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.clients, c)
+	if c.canary() {
+		s.canaries--
+		return
+	}
 	counts := s.lease.Counts()
 	counts.Remove("", c.address)
-	s.mu.Lock()
-	delete(s.clients, c)
 	if c.counted != nil {
 		counts.Remove(*c.counted, "")
 	} else {
 		s.pending--
 	}
-	s.mu.Unlock()
-	s.readers.Done()
 }
 
 // admit counts a client as its user's, unless the user has too many already. Somebody whose sockets have died without a word counts until
 // they are noticed; the code lets the client try again until then.
 func (s *Service) admit(c *client, user string) bool {
+	if c.canary() {
+		return true
+	}
 	s.mu.Lock()
 	before := c.counted
 	s.mu.Unlock()

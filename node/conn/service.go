@@ -57,6 +57,9 @@ type Options struct {
 	// Methods are rpc methods for operators, beside those of this package. What they are called with is the client's; an error that
 	// is ErrBadRequest is answered with 107, any other with 100.
 	Methods map[string]func(ctx context.Context, data []byte) (any, error)
+	// CanaryToken lets one client of the node's own in, by the upgrade's Authorization header; empty lets none in. It is random and of this process alone:
+	// the node holds no key to sign a token with.
+	CanaryToken string
 	// DrainOrdered is called when an operator asks for this node to be drained; nil refuses. It must not block.
 	DrainOrdered func()
 }
@@ -107,6 +110,7 @@ type Service struct {
 	clients  map[*client]struct{}
 	buckets  [][]*client // by the second of the ping interval at which they are pinged
 	pending  int         // clients that have not connected yet
+	canaries int         // clients that are the node's own
 	closed   bool        // no newcomers
 	draining atomic.Bool
 	readers  sync.WaitGroup
@@ -250,22 +254,16 @@ func (s *Service) Drain(ctx context.Context, window time.Duration) error {
 func (s *Service) Status(ctx context.Context) Status {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	s.mu.Lock()
-	n := len(s.clients)
-	s.mu.Unlock()
-	return Status{Connections: n, Channels: s.feed.Stats().Channels, RedisReachable: s.o.Bus.Ping(ctx) == nil,
+	return Status{Connections: s.count(), Channels: s.feed.Stats().Channels, RedisReachable: s.o.Bus.Ping(ctx) == nil,
 		Subscription: s.sub.Health(), PromotionProof: s.o.Bus.PromotionProof()}
 }
 
 func (s *Service) nodeInfo() bus.NodeInfo {
-	s.mu.Lock()
-	n := len(s.clients)
-	s.mu.Unlock()
 	state := stateReady
 	if s.draining.Load() {
 		state = stateDraining
 	}
-	return bus.NodeInfo{Zone: s.o.Zone, Version: s.o.Version, State: state, Connections: n, Channels: s.feed.Stats().Channels}
+	return bus.NodeInfo{Zone: s.o.Zone, Version: s.o.Version, State: state, Connections: s.count(), Channels: s.feed.Stats().Channels}
 }
 
 // members lists the presence entries of this node's clients, for a lease that begins anew.

@@ -29,9 +29,7 @@ func (s *Service) shedLoop(ctx context.Context) error {
 		if err != nil {
 			continue // Redis away: nobody knows the mean
 		}
-		s.mu.Lock()
-		own := len(s.clients)
-		s.mu.Unlock()
+		own := s.count()
 		if n := excess(own, s.lease.Boot(), nodes); n > 0 {
 			s.shed(ctx, n, own)
 		}
@@ -69,7 +67,7 @@ func (s *Service) shed(ctx context.Context, n, own int) {
 		if closed == n || s.draining.Load() {
 			break
 		}
-		if time.Since(c.since) < s.o.ShedAge {
+		if time.Since(c.since) < s.o.ShedAge || c.canary() {
 			continue
 		}
 		select {
