@@ -16,7 +16,7 @@ func (s *Service) Register(mux *http.ServeMux) { mux.HandleFunc("GET "+Path, s.s
 
 // hasRoom answers a newcomer for whom there is none.
 func (s *Service) hasRoom(w http.ResponseWriter, r *http.Request) bool {
-	status, why := s.full(block(clientAddress(r, s.o.TrustedHops)))
+	status, why := s.full(block(clientAddress(r, s.o.TrustedHops)), s.isCanary(bearer(r)))
 	if status == 0 {
 		return true
 	}
@@ -41,7 +41,9 @@ func (s *Service) open(sock *socket, r *http.Request, f hub.Format) *client {
 		sock.Close()
 		return nil
 	}
-	s.meter.total.Inc()
+	if !c.canary() {
+		s.meter.total.Inc()
+	}
 	return c
 }
 

@@ -15,14 +15,16 @@ func (s *Service) listLocked() []*client {
 	return list
 }
 
-// full says why an address gets no connection, or nothing. Limits over the fleet fail open while the others' counts are unknown.
-func (s *Service) full(address string) (status int, why string) {
+// full says why an address gets no connection, or nothing. Limits over the fleet fail open while the others' counts are unknown. No limit is the
+// node's own client's.
+func (s *Service) full(address string, own bool) (status int, why string) {
 	s.mu.Lock()
 	closed, pending := s.closed, s.pending
 	s.mu.Unlock()
 	switch n, known := s.lease.Counts().IP(address); {
 	case closed:
 		return http.StatusServiceUnavailable, "this node takes no new connections"
+	case own:
 	case pending >= s.o.Unauthenticated:
 		return http.StatusServiceUnavailable, "too many connections are waiting to be authenticated"
 	case known && n >= s.o.ConnectionsPerIP:
