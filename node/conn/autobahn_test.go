@@ -24,7 +24,6 @@ import (
 
 const (
 	opContinue = 0x0
-	opBinary   = 0x2
 	opPing     = 0x9
 )
 

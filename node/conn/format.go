@@ -13,6 +13,8 @@ import (
 const (
 	formatJSON        hub.Format = iota // WebSocket text frames
 	formatJSONDeflate                   // the same, compressed
+	formatProtobuf                      // WebSocket binary frames
+	formatUniJSON                       // WebSocket text frames of pushes alone
 )
 
 // format is what differs between formats. All of it is safe for concurrent use; frames are shared and must not be changed.
@@ -25,7 +27,7 @@ type format struct {
 	ping []byte
 	// bye is the last frame.
 	bye func(disconnect) []byte
-	// commands reads what a client sends.
+	// commands reads what a client sends; nil, with count and pong, where nothing is sent but the request to connect.
 	commands func(data []byte) commandDecoder
 	// count is about how many commands a client's message has, without reading them: at least one.
 	count func(data []byte) int
@@ -47,10 +49,26 @@ var formats = [hub.Formats]format{
 		encode: appendJSON, commands: jsonCommands, count: countJSON, pong: isJSONPong,
 		frame: deflatedTextFrame, ping: textFrame(appendEmptyJSON), bye: closeFrame,
 	},
+	formatProtobuf: {
+		encode: appendProtobuf, commands: protobufCommands, count: countProtobuf, pong: isProtobufPong,
+		frame: binaryFrame, ping: binaryFrame(appendEmptyProtobuf), bye: closeFrame,
+	},
+	formatUniJSON: {
+		encode: appendPushJSON, frame: textFrame, ping: textFrame(appendEmptyJSON), bye: pushAndClose,
+	},
 }
 
 func textFrame(build func([]byte) []byte) []byte         { return frame(opText, build) }
 func deflatedTextFrame(build func([]byte) []byte) []byte { return deflated(opText, build) }
+func binaryFrame(build func([]byte) []byte) []byte       { return frame(opBinary, build) }
+
+// pushAndClose says goodbye twice: a unidirectional client need not look at close frames.
+func pushAndClose(d disconnect) []byte {
+	said := textFrame(func(b []byte) []byte {
+		return (&protocol.Push{Disconnect: &protocol.Disconnect{Code: uint32(d.code), Reason: d.reason}}).AppendJSON(b)
+	})
+	return append(said, closeFrame(d)...)
+}
 
 // appendJSON separates replies by newlines.
 func appendJSON(b []byte, r *protocol.Reply, first bool) []byte {
@@ -71,6 +89,14 @@ var newline = []byte{'\n'}
 func countJSON(data []byte) int { return 1 + bytes.Count(bytes.TrimSpace(data), newline) }
 
 func isJSONPong(data []byte) bool { return string(bytes.TrimSpace(data)) == "{}" }
+
+// appendPushJSON is appendJSON without the reply around a push.
+func appendPushJSON(b []byte, r *protocol.Reply, first bool) []byte {
+	if !first {
+		b = append(b, '\n')
+	}
+	return r.Push.AppendJSON(b)
+}
 
 // replyFrame encodes a reply, or a push in one, in a format.
 func replyFrame(f hub.Format, r *protocol.Reply) []byte {

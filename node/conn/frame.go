@@ -11,11 +11,12 @@ import (
 const headerRoom = 10
 
 const (
-	opText  = 0x1
-	opClose = 0x8
-	opPong  = 0xa
-	final   = 0x80
-	rsv1    = 0x40 // compressed (RFC 7692)
+	opText   = 0x1
+	opBinary = 0x2
+	opClose  = 0x8
+	opPong   = 0xa
+	final    = 0x80
+	rsv1     = 0x40 // compressed (RFC 7692)
 
 	noStatus = 1005
 )
