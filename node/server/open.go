@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -62,6 +63,8 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 		default: // one is enough
 		}
 	}
+	canaryToken := rand.Text()
+	metrics := prometheus.WrapRegistererWith(prometheus.Labels{"instance": c.NodeID}, registry)
 	sockets, err := conn.New(conn.Options{
 		NodeID: c.NodeID, Version: Version(), Zone: c.Zone,
 		Bus: b, Table: table, Verifier: verifier,
@@ -70,8 +73,8 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 		MessageBytes: c.MessageBytes, QueueBytes: c.QueueBytes, ChannelsPerClient: c.ChannelsPerClient, CommandsPerSecond: c.CommandsPerSecond,
 		SubscribesPerSecond: c.SubscribesPerSecond, Unauthenticated: c.Unauthenticated, HandshakeTimeout: c.HandshakeTimeout,
 		Streams: stream.New(stream.Options{Bus: b, Table: table, Sources: sources, Log: log}), Methods: methods,
-		DrainOrdered: func() { order("an operator") },
-		Metrics:      prometheus.WrapRegistererWith(prometheus.Labels{"instance": c.NodeID}, registry), Log: log,
+		DrainOrdered: func() { order("an operator") }, CanaryToken: canaryToken,
+		Metrics: metrics, Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
@@ -80,7 +83,7 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 	draining := func() bool { return n.State() == Draining } // nothing of it is called before Run
 	n, err = New(Options{NodeID: c.NodeID, Sockets: sockets, Page: pages, Registry: registry, Public: public, Private: private,
 		DrainGrace: c.DrainGrace, DrainWindow: c.DrainWindow, Ordered: orders, Watch: here.watch(order, registry, draining), Drained: here.drained(),
-		Log: log, Release: b.Close})
+		Canary: newCanary(c, public, b, table, canaryToken, metrics, log), Log: log, Release: b.Close})
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}

@@ -53,6 +53,8 @@ type Options struct {
 	Ordered <-chan string
 	// Watch, when not nil, is run beside the sockets, and ends with its context: it may feed Ordered.
 	Watch func(ctx context.Context)
+	// Canary, when not nil, is run while the node is ready, and ends with its context, soon.
+	Canary func(ctx context.Context)
 	// Drained, when not nil, is called once when an ordered drain is over, and ends with its context.
 	Drained func(ctx context.Context)
 	Log     *slog.Logger
@@ -72,6 +74,7 @@ type Node struct {
 	grace, window   time.Duration
 	ordered         <-chan string
 	watch, drained  func(context.Context)
+	canary          func(context.Context)
 	log             *slog.Logger
 	health          *health
 	release         func() error
@@ -81,7 +84,7 @@ type Node struct {
 // New composes a node and registers its metrics. Nothing is served before Run.
 func New(o Options) (*Node, error) {
 	n := &Node{id: o.NodeID, sockets: o.Sockets, page: o.Page, registry: o.Registry, publicListener: o.Public,
-		privateListener: o.Private, grace: o.DrainGrace, window: o.DrainWindow, ordered: o.Ordered, watch: o.Watch, drained: o.Drained, log: o.Log, release: o.Release,
+		privateListener: o.Private, grace: o.DrainGrace, window: o.DrainWindow, ordered: o.Ordered, watch: o.Watch, drained: o.Drained, canary: o.Canary, log: o.Log, release: o.Release,
 		health: newHealth(o.Sockets.Status)}
 	if err := n.registerMetrics(); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -148,6 +151,13 @@ func (n *Node) live(ctx, working context.Context) {
 		n.health.set(Ready)
 		n.log.Info("node ready", "public", n.publicListener.Addr().String(), "private", n.privateListener.Addr().String())
 	}
+	var sings sync.WaitGroup
+	defer sings.Wait()
+	ready, leave := context.WithCancel(working)
+	defer leave()
+	if n.canary != nil && n.State() == Ready {
+		sings.Go(func() { n.canary(ready) })
+	}
 	select {
 	case <-ctx.Done():
 	case reason := <-n.ordered:
@@ -156,6 +166,7 @@ func (n *Node) live(ctx, working context.Context) {
 		return
 	}
 	n.health.set(Draining)
+	leave() // what a draining node misses hurts nobody
 	n.log.Info("node draining", "grace", n.grace, "window", n.window, "connections", n.health.status().Connections)
 	select {
 	case <-time.After(n.grace):
