@@ -26,3 +26,6 @@ const (
 	CloudQueueBytes       = "QueueBytes"       // bytes that wait for all connections of a node
 	CloudCanaryMissed     = "CanaryMissed"     // count: canaries that a node did not hear in time over its own socket; see limit.CanaryInterval
 )
+
+// CloudDeploying is 1 while CloudFormation updates the stage's stack; make deploy sends it, and the pager is quiet meanwhile. No dimensions.
+const CloudDeploying = "Deploying"
