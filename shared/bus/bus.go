@@ -12,9 +12,11 @@
 package bus
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"time"
+	"unicode/utf8"
 )
 
 // Errors to branch on; test with errors.Is. Anything else is wrapped with the verb and the channel.
@@ -54,10 +56,13 @@ type History struct {
 // Publication is what is published, and what a subscriber hears.
 //
 // Publishing: Channel and Data are required; Offset is ignored; Time is set by the bus when it is zero.
-// Data is opaque: the doors that take JSON validate and compact it before it comes here.
+// Data is opaque here: one line of JSON in UTF-8, or, with Binary, any bytes. SetData makes either; the doors that take only JSON
+// validate and compact it themselves.
 type Publication struct {
 	Channel string
 	Data    []byte
+	// Binary: Data is not JSON. Clients that speak Protobuf get it; one that speaks JSON is disconnected (3506), because it can't.
+	Binary bool
 	// ID makes publishing idempotent for limit.IdempotencyTTL. Empty: the bus makes a random one, which covers its own retries.
 	ID string
 	// Key and Version (> 0) order states of one thing: a version that is not above the last one is not published.
@@ -73,6 +78,15 @@ type Publication struct {
 	History History
 	// Fence, when set, publishes only while the lock still holds exactly this token. See Lock.
 	Fence *Fence
+}
+
+// SetData sets Data, and Binary where data is no JSON in UTF-8. JSON is compacted: a line break in it would end a message early.
+func (p *Publication) SetData(data []byte) {
+	var compact bytes.Buffer
+	p.Binary = !utf8.Valid(data) || json.Compact(&compact, data) != nil
+	if p.Data = data; !p.Binary {
+		p.Data = compact.Bytes()
+	}
 }
 
 // Fence names a lock in the channel's partition, the token that must hold it, and a cursor that is written in the same step.
@@ -108,12 +122,14 @@ const (
 	KindPublication Kind = iota
 	KindJoin
 	KindLeave
+	// KindRemoved says that a channel's history up to and with a position was removed (RemoveHistory): who keeps publications forgets them.
+	KindRemoved
 )
 
 // Message is what a Subscriber hears on a channel.
 type Message struct {
 	Kind Kind
-	// Epoch and Publication.Offset place a KindPublication. Joins and leaves have no position.
+	// Epoch and Publication.Offset place a KindPublication and a KindRemoved. Joins and leaves have no position.
 	Epoch       string
 	Publication Publication
 	// Info is who joined or left.

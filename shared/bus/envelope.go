@@ -15,15 +15,29 @@ import (
 //	<header: one JSON object without line breaks>\n
 //	<data>
 //
-// kind is p (publication), j (join) or l (leave); joins and leaves have "-" for the epoch, offset 0, no data, and say who in the header's
-// info. Fields of the header that a build does not know are ignored. A build reads its own version and the previous one, because a
-// rolling deploy mixes them; a message of another version counts as one that was missed. A stream entry holds header and data.
+// kind is p (publication), b (publication of bytes that are no JSON), j (join) or l (leave); joins and leaves have "-" for the epoch, offset 0,
+// no data, and say who in the header's info. Fields of the header that a build does not know are ignored. A build reads its own version and the
+// previous one, because a rolling deploy mixes them; a message of another version or kind counts as one that was missed. A stream entry holds
+// header and data, in fields h and d, or b for bytes: a build that doesn't know b reads a publication without data, never bytes as JSON.
 const (
 	envelopeVersion = 1
 	kindPublication = 'p'
+	kindBinary      = 'b'
 	kindJoin        = 'j'
 	kindLeave       = 'l'
+
+	fieldHeader = "h"
+	fieldData   = "d"
+	fieldBinary = "b"
 )
+
+// written is the kind and the stream field of a publication.
+func (p *Publication) written() (kind, field string) {
+	if p.Binary {
+		return string(kindBinary), fieldBinary
+	}
+	return string(kindPublication), fieldData
+}
 
 var (
 	errEnvelope        = errors.New("malformed envelope")
@@ -82,12 +96,14 @@ func parseEnvelope(payload string) (Message, error) {
 		return Message{}, err
 	}
 	switch kind[0] {
-	case kindPublication:
+	case kindPublication, kindBinary:
 		n, err := strconv.ParseUint(offset, 10, 64)
 		if err != nil || n == 0 || !strings.Contains(epoch, ".") {
 			return Message{}, errEnvelope
 		}
-		return Message{Kind: KindPublication, Epoch: epoch, Publication: publication(h, n, data)}, nil
+		p := publication(h, n, data)
+		p.Binary = kind[0] == kindBinary
+		return Message{Kind: KindPublication, Epoch: epoch, Publication: p}, nil
 	case kindJoin, kindLeave:
 		if h.Info == nil {
 			return Message{}, errEnvelope

@@ -153,7 +153,7 @@ func (b *Bus) read(ctx context.Context, name, epoch, from, to, command string, c
 	return pubs, top, nil
 }
 
-// parseEntries reads stream entries: [[id, [h, header, d, data, …]], …]. Fields that are not known are ignored.
+// parseEntries reads stream entries: [[id, [h, header, d or b, data, …]], …]. Fields that are not known are ignored.
 func parseEntries(name string, reply any) ([]Publication, error) {
 	entries, ok := reply.([]any)
 	if !ok {
@@ -176,13 +176,14 @@ func parseEntries(name string, reply any) ([]Publication, error) {
 			return nil, fmt.Errorf("%w: entry fields %T", errReply, pair[1])
 		}
 		var line, data string
+		var binary bool
 		for j := 0; j+1 < len(fields); j += 2 {
 			value, _ := fields[j+1].(string)
 			switch fields[j] {
-			case "h":
+			case fieldHeader:
 				line = value
-			case "d":
-				data = value
+			case fieldData, fieldBinary:
+				data, binary = value, fields[j] == fieldBinary
 			}
 		}
 		h, err := parseHeader(line)
@@ -190,7 +191,7 @@ func parseEntries(name string, reply any) ([]Publication, error) {
 			return nil, err
 		}
 		pubs[i] = publication(h, offset, data)
-		pubs[i].Channel = name
+		pubs[i].Channel, pubs[i].Binary = name, binary
 	}
 	return pubs, nil
 }

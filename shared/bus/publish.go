@@ -26,7 +26,7 @@ local m, d, x = KEYS[1], KEYS[2], KEYS[3]
 local ttl, fresh, now, attempt = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local id, memory, key, version = 'i' .. ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8]
 local size, historyTTL, token, cursorField, cursor = tonumber(ARGV[9]), ARGV[10], ARGV[11], ARGV[12], ARGV[13]
-local head, data, command, channel = ARGV[14], ARGV[15], ARGV[16], ARGV[17]
+local head, data, command, channel, kind, field = ARGV[14], ARGV[15], ARGV[16], ARGV[17], ARGV[18], ARGV[19]
 
 local e, o, streamed = top(m, d, x, ttl, fresh)
 local epoch = e .. '.' .. replid()
@@ -71,7 +71,7 @@ if size > 0 then
     redis.call('UNLINK', s)
     redis.call('HSET', m, 'h', '1')
   end
-  redis.call('XADD', s, 'MAXLEN', '=', size, o .. '-0', 'h', head, 'd', data)
+  redis.call('XADD', s, 'MAXLEN', '=', size, o .. '-0', 'h', head, field, data)
   redis.call('PEXPIRE', s, historyTTL)
 end
 local till = text(tonumber(now) + memory)
@@ -81,7 +81,7 @@ if key ~= '' then
   redis.call('HSET', d, 'v' .. key, version)
   redis.call('ZADD', x, till, 'v' .. key)
 end
-redis.call(command, channel, '1 p ' .. epoch .. ' ' .. o .. '\n' .. head .. '\n' .. data)
+redis.call(command, channel, '1 ' .. kind .. ' ' .. epoch .. ' ' .. o .. '\n' .. head .. '\n' .. data)
 return {'published', epoch, o}
 `)
 
@@ -121,10 +121,11 @@ func (b *Bus) Publish(ctx context.Context, p Publication) (Result, error) {
 		keys = append(keys, b.lockKey(p.Channel, p.Fence.Lock))
 		token, cursorField, cursor = p.Fence.Token, metaCursor+p.Fence.Lock, p.Fence.Cursor
 	}
+	kind, field := p.written()
 	reply, err := b.run(ctx, publishScript, keys,
 		metaTTL, freshEpoch(), now.UnixMilli(), attempt, p.ID, memory.Milliseconds(), p.Key, strconv.FormatUint(p.Version, 10),
 		p.History.Size, max(p.History.TTL.Milliseconds(), 1), token, cursorField, cursor,
-		head, p.Data, b.publishCommand(), b.key(keyChannel, p.Channel))
+		head, p.Data, b.publishCommand(), b.key(keyChannel, p.Channel), kind, field)
 	if err != nil {
 		return Result{}, fmt.Errorf("channel %q: %w", p.Channel, err)
 	}

@@ -34,6 +34,7 @@ func TestBus(t *testing.T) {
 		t.Run("every key of a channel may vanish", func(t *testing.T) { suiteKeysVanish(t, b) })
 		t.Run("a fence that does not hold refuses", func(t *testing.T) { suiteFence(t, b) })
 		t.Run("what is published comes back whole", func(t *testing.T) { suiteFields(t, b) })
+		t.Run("bytes that are no JSON stay what they are", func(t *testing.T) { suiteBinary(t, b) })
 	})
 }
 
