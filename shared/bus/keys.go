@@ -15,7 +15,7 @@ import (
 //	tl:<stage>:{p}:d:<channel>   hash: i<id> → "<offset> <attempt>", v<key> → version; an empty field keeps it in being
 //	tl:<stage>:{p}:x:<channel>   sorted set: the fields of d by the time they may be forgotten, in ms
 //	tl:<stage>:{p}:c:<channel>   the pub/sub channel
-//	tl:<stage>:{p}:l:<lock>      string: the token that holds a lock, in the partition of the channel that it guards
+//	tl:<stage>:{p}:l:<channel>}<lock>  string: the token that holds a lock of that channel; no channel's name has a brace
 //	tl:<stage>:{p}:y:<probe>     string: the last probe of a subscriber connection
 //	tl:<stage>:{nodes}:…         what belongs to the fleet and to no channel
 //
@@ -50,9 +50,9 @@ func (b *Bus) key(kind, channel string) string {
 	return b.partitionPrefix(partition(channel)) + kind + channel
 }
 
-// lockKey names a lock that guards a channel.
+// lockKey names a lock that guards a channel, and no other channel of its partition.
 func (b *Bus) lockKey(channel, lock string) string {
-	return b.partitionPrefix(partition(channel)) + keyLock + lock
+	return b.key(keyLock, channel) + "}" + lock
 }
 
 // fleetKey names a key that belongs to no channel: "tl:<stage>:{nodes}:<rest>".

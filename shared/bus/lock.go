@@ -1,6 +1,6 @@
 package bus
 
-// Exclusive locks with fencing: one node at a time feeds a channel. A lock is a lease in the channel's partition that holds a random
+// Exclusive locks with fencing: one node at a time feeds a channel. A lock is a lease of one name and channel that holds a random
 // token; Publish compares the token in the step that publishes, so that a holder that was paused and does not know that it lost the
 // lock publishes nothing. When Redis is away a lock can't be renewed, and its holder's context ends before the lease can.
 

@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,6 +36,12 @@ func testLock(t *testing.T, o Options) {
 	_, err := b.Acquire(ctx, room, name, LockOptions{})
 	wantErr(t, err, ErrHeld)
 	other := mustAcquire(t, b, room, "another", LockOptions{})
+	// Another channel has its own lock of that name, in the same partition, too.
+	mate := "docker:mate"
+	for i := 0; partition(mate) != partition(room); i++ {
+		mate = fmt.Sprint("docker:mate-", i)
+	}
+	mustAcquire(t, b, mate, name, LockOptions{})
 	line := func(l *Lock, cursor string) error {
 		_, err := b.Publish(ctx, Publication{Channel: room, Data: []byte("line"), Fence: l.Fence(cursor)})
 		return err
