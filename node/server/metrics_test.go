@@ -53,7 +53,8 @@ func TestEveryNamedMetricIsEmittedAndExplained(t *testing.T) {
 		return l
 	}
 	public, private := listen(), listen()
-	n, err := Open(t.Context(), Config{NodeID: "n1", Stage: "test", RedisURL: "redis://" + redis.Addr(), TokenSecrets: strings.Repeat("x", 32), Scheme: "http"},
+	n, err := Open(t.Context(), Config{NodeID: "n1", Stage: "test", RedisURL: "redis://" + redis.Addr(), TokenSecrets: strings.Repeat("x", 32), Scheme: "http",
+		DockerHost: "unix:///nowhere/docker.sock"},
 		public, private, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -72,7 +72,8 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 		ConnectionsPerUser: c.ConnectionsPerUser, ConnectionsPerIP: c.ConnectionsPerIP, ShedAge: c.ShedAge, Compression: c.Compression,
 		MessageBytes: c.MessageBytes, QueueBytes: c.QueueBytes, ChannelsPerClient: c.ChannelsPerClient, CommandsPerSecond: c.CommandsPerSecond,
 		SubscribesPerSecond: c.SubscribesPerSecond, Unauthenticated: c.Unauthenticated, HandshakeTimeout: c.HandshakeTimeout,
-		Streams: stream.New(stream.Options{Bus: b, Table: table, Sources: sources, Log: log}), Methods: methods,
+		Streams: stream.New(stream.Options{Bus: b, Table: table, Sources: sources,
+			Metrics: prometheus.WrapRegistererWith(prometheus.Labels{"instance": c.NodeID}, registry), Log: log}), Methods: methods,
 		DrainOrdered: func() { order("an operator") }, CanaryToken: canaryToken,
 		Metrics: metrics, Log: log,
 	})

@@ -43,6 +43,7 @@ type line struct {
 // still under way, the source waits.
 type publisher struct {
 	publish func(data []byte, cursor string) error
+	count   counters
 	now     func() time.Time
 
 	mu     sync.Mutex
@@ -62,8 +63,8 @@ type publisher struct {
 	wake         chan struct{}
 }
 
-func newPublisher(publish func(data []byte, cursor string) error) *publisher {
-	p := &publisher{publish: publish, now: time.Now, allowed: LinesBurst, wake: make(chan struct{}, 1)}
+func newPublisher(publish func(data []byte, cursor string) error, count counters) *publisher {
+	p := &publisher{publish: publish, count: count, now: time.Now, allowed: LinesBurst, wake: make(chan struct{}, 1)}
 	p.room = sync.NewCond(&p.mu)
 	p.second = p.now()
 	return p
@@ -107,6 +108,7 @@ func (p *publisher) event(e Event) error {
 		}
 		p.dropped++
 		p.totalDropped++
+		p.count.dropped.Inc()
 		p.moveLocked(e.Cursor) // it has been dealt with
 		return p.failed
 	}
@@ -199,11 +201,12 @@ func (p *publisher) run(ctx context.Context) (err error) {
 			case <-timer.C:
 			}
 		}
-		data, cursor := p.take()
+		data, cursor, lines := p.take()
 		if data != nil {
 			if err := p.publish(data, cursor); err != nil {
 				return err
 			}
+			p.count.lines.Add(float64(lines))
 		}
 		if ended {
 			return nil
@@ -231,20 +234,21 @@ func (p *publisher) due() (wait time.Duration, ended bool) {
 	return time.Hour, false
 }
 
-// take answers the next publication, or nil.
-func (p *publisher) take() (data []byte, cursor string) {
+// take answers the next publication and how many lines it has, or nil.
+func (p *publisher) take() (data []byte, cursor string, lines int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.flushDroppedLocked()
 	if p.lines == 0 {
-		return nil, ""
+		return nil, "", 0
 	}
 	data = append([]byte(`{"type":"lines","lines":[`), p.data[:len(p.data)-1]...)
 	data = append(data, "]}"...)
 	if p.moved {
 		cursor = p.cursor
 	}
+	lines = p.lines
 	p.data, p.lines, p.moved = p.data[:0], 0, false
 	p.room.Broadcast()
-	return data, cursor
+	return data, cursor, lines
 }

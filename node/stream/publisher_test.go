@@ -59,7 +59,7 @@ func (p *paper) lines() (all []line) {
 // start runs a publisher until the test ends.
 func start(t *testing.T, out *paper) *publisher {
 	t.Helper()
-	p := newPublisher(out.publish)
+	p := newPublisher(out.publish, newMeter(nil, nil).counters("test"))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.run(ctx) }()
@@ -241,7 +241,7 @@ func TestFailureEndsTheSource(t *testing.T) {
 func TestEndPublishesTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &paper{}
-		p := newPublisher(out.publish)
+		p := newPublisher(out.publish, newMeter(nil, nil).counters("test"))
 		add(t, p, Event{Text: "a"})
 		p.end()
 		if err := p.run(t.Context()); err != nil || len(out.lines()) != 1 {

@@ -17,12 +17,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"tideline/shared/bus"
 	"tideline/shared/channel"
 	"tideline/shared/limit"
 )
 
-// lockName is the name of a stream's lock in its channel's partition.
+// lockName is the name of the lock that each stream's channel has.
 const lockName = "stream"
 
 // readersAtOnce is the most streams that one node reads. More wait, without the lock, so that another node may read them.
@@ -72,6 +74,8 @@ type Options struct {
 	Table *channel.Table
 	// Sources by the namespace whose channels they feed.
 	Sources map[string]Source
+	// Metrics takes the streams' metrics (shared/metric); nil keeps them to themselves.
+	Metrics prometheus.Registerer
 	Log     *slog.Logger
 	Lock    bus.LockOptions // zero but in tests
 }
@@ -79,6 +83,7 @@ type Options struct {
 // Streams runs the sources of the channels that this node has subscribers of. Follow and Check are safe for concurrent use and don't block.
 type Streams struct {
 	o     Options
+	meter *meter
 	slots chan struct{}
 
 	mu      sync.Mutex
@@ -89,7 +94,7 @@ type Streams struct {
 
 // New makes Streams; nothing is read before Run.
 func New(o Options) *Streams {
-	return &Streams{o: o, slots: make(chan struct{}, readersAtOnce), watched: map[string]context.CancelFunc{}}
+	return &Streams{o: o, meter: newMeter(o.Metrics, o.Sources), slots: make(chan struct{}, readersAtOnce), watched: map[string]context.CancelFunc{}}
 }
 
 // Run reads until ctx ends, and returns when all sources have been closed and their locks released.
@@ -192,6 +197,7 @@ func (s *Streams) read(ctx context.Context, name string, l *bus.Lock) error {
 		return err
 	}
 	s.o.Log.Info("stream begins here", "channel", name, "cursor", l.Cursor())
+	defer s.meter.begins(ns.Name, l.Cursor())()
 	reading, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	p := newPublisher(func(data []byte, cursor string) error {
@@ -201,11 +207,11 @@ func (s *Streams) read(ctx context.Context, name string, l *bus.Lock) error {
 		_, err := s.o.Bus.Publish(once, bus.Publication{Channel: name, Data: data, Fence: l.Fence(cursor),
 			History: bus.History{Size: ns.HistorySize, TTL: ns.HistoryTTL}})
 		return err
-	})
+	}, s.meter.counters(ns.Name))
 	var publishing sync.WaitGroup
 	publishing.Go(func() {
 		if err := p.run(reading); err != nil {
-			stop(err)
+			stop(publishError{err})
 		}
 	})
 	err = s.readSource(reading, name, l.Cursor(), p.event)
@@ -214,7 +220,9 @@ func (s *Streams) read(ctx context.Context, name string, l *bus.Lock) error {
 	if cause := context.Cause(reading); cause != nil {
 		err = cause
 	}
-	s.o.Log.Info("stream ends here", "channel", name, "dropped", p.totalDropped)
+	reason := s.stopReason(ctx, err)
+	s.meter.stops.WithLabelValues(ns.Name, reason).Inc()
+	s.o.Log.Info("stream ends here", "channel", name, "reason", reason, "dropped", p.totalDropped)
 	return fmt.Errorf("read %s: %w", name, err)
 }
 

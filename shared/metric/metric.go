@@ -33,6 +33,11 @@ const (
 	CanaryHeard      = "canary_heard_total"                // counter: canaries that came over the node's own socket
 	CanaryMissed     = "canary_missed_total"               // counter: canaries that did not come in time
 	CanaryLatency    = "canary_latency_seconds"            // histogram: publish to the node's own socket
+	StreamsRunning   = "streams_running"                   // gauge: streams that this node reads
+	StreamLines      = "stream_lines_total"                // counter: namespace
+	StreamDropped    = "stream_lines_dropped_total"        // counter: namespace; faster than the publisher's rate
+	StreamStarts     = "stream_starts_total"               // counter: namespace, from (beginning, cursor)
+	StreamStops      = "stream_stops_total"                // counter: namespace, reason (unwatched, shutdown, lost, publish, source)
 )
 
 // Metrics of the functions: EMF in Lambda, Prometheus elsewhere.
