@@ -50,16 +50,19 @@ func TestBinaryEnvelope(t *testing.T) {
 func TestSetData(t *testing.T) {
 	t.Parallel()
 	for data, want := range map[string]Publication{
-		"{ \"a\" :\r\n 1 }": {Data: []byte(`{"a":1}`)},
-		`"\n"`:              {Data: []byte(`"\n"`)},
-		"\"\xff\"":          {Data: []byte("\"\xff\""), Binary: true}, // JSON but for its UTF-8
-		"{":                 {Data: []byte("{"), Binary: true},
-		"{} {}":             {Data: []byte("{} {}"), Binary: true},
+		`{ "a" : 1 }`:       {},
+		`"\n"`:              {},
+		" 1":                {}, // a message in another encoding can look like this, so that nothing is compacted
+		"{ \"a\" :\r\n 1 }": {Binary: true},
+		"\n1":               {Binary: true},
+		"\"\xff\"":          {Binary: true}, // JSON but for its UTF-8
+		"{":                 {Binary: true},
+		"{} {}":             {Binary: true},
 		"":                  {Binary: true},
 	} {
 		p := Publication{Binary: true, Data: []byte("before")}
 		p.SetData([]byte(data))
-		if string(p.Data) != string(want.Data) || p.Binary != want.Binary {
+		if string(p.Data) != data || p.Binary != want.Binary {
 			t.Errorf("%q is %q, binary %v", data, p.Data, p.Binary)
 		}
 	}

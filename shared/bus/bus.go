@@ -56,8 +56,8 @@ type History struct {
 // Publication is what is published, and what a subscriber hears.
 //
 // Publishing: Channel and Data are required; Offset is ignored; Time is set by the bus when it is zero.
-// Data is opaque here: one line of JSON in UTF-8, or, with Binary, any bytes. SetData makes either; the doors that take only JSON
-// validate and compact it themselves.
+// Data is opaque here: one line of JSON in UTF-8, or, with Binary, any bytes. SetData tells them apart; the doors that take only
+// JSON validate and compact it themselves.
 type Publication struct {
 	Channel string
 	Data    []byte
@@ -80,13 +80,10 @@ type Publication struct {
 	Fence *Fence
 }
 
-// SetData sets Data, and Binary where data is no JSON in UTF-8. JSON is compacted: a line break in it would end a message early.
+// SetData sets Data to bytes of which nobody has said what they are, unchanged, and Binary unless they are JSON in UTF-8 on one line.
 func (p *Publication) SetData(data []byte) {
-	var compact bytes.Buffer
-	p.Binary = !utf8.Valid(data) || json.Compact(&compact, data) != nil
-	if p.Data = data; !p.Binary {
-		p.Data = compact.Bytes()
-	}
+	p.Data = data
+	p.Binary = !utf8.Valid(data) || bytes.ContainsAny(data, "\r\n") || !json.Valid(data)
 }
 
 // Fence names a lock in the channel's partition, the token that must hold it, and a cursor that is written in the same step.

@@ -70,7 +70,9 @@ type Namespace struct {
 	// Token: a subscription token for the channel is needed on top, so that an application decides who is in.
 	Token bool
 	// Stamped: what a client publishes is wrapped by the server as {id, user, time, node, data}.
-	Stamped     bool
+	Stamped bool
+	// Binary: clients that speak Protobuf may publish bytes that are no JSON. Whoever subscribes must speak Protobuf, too.
+	Binary      bool
 	HistorySize int // publications; 0 keeps none
 	HistoryTTL  time.Duration
 	// Recover: subscriptions are positioned and recoverable, whether or not the client asks.
@@ -102,6 +104,7 @@ func (n Namespace) mistakes() (all []string) {
 	wrong(n.HistoryTTL >= limit.MetaTTL, "history TTL %v must be under %v", n.HistoryTTL, limit.MetaTTL)
 	wrong(n.Recover && n.HistorySize == 0, "recover needs history")
 	wrong(n.JoinLeave && !n.Presence, "join and leave need presence")
+	wrong(n.Binary && n.Stamped, "binary and stamped contradict each other: the stamp is JSON")
 	wrong(n.Ack && !n.Recover, "ack needs recover: what was not confirmed is delivered again by recovery")
 	wrong(n.Newest && n.Recover, "newest and recover contradict each other: recovery would bring back what was dropped")
 	wrong(n.DataBytes < 0 || n.DataBytes > limit.DataBytes, "data of %d bytes is not from 1 to %d", n.DataBytes, limit.DataBytes)

@@ -79,6 +79,7 @@ func TestAWrongFileNamesTheLineAndTheReason(t *testing.T) {
 		{"joins without presence", `{"namespaces": [{"name": "a", "joinLeave": true}]}`, "need presence"},
 		{"ack without recover", `{"namespaces": [{"name": "a", "ack": true}]}`, "ack needs recover"},
 		{"newest with recover", `{"namespaces": [{"name": "a", "recover": true, "newest": true, "history": {"size": 1, "ttl": "1m"}}]}`, "contradict"},
+		{"stamped bytes", `{"namespaces": [{"name": "a", "stamped": true, "binary": true}]}`, "contradict"},
 		{"too much data", `{"namespaces": [{"name": "a", "dataBytes": 65537}]}`, "65537 bytes is not from 1 to 65536"},
 		{"too fast", `{"namespaces": [{"name": "a", "publishRate": 101}]}`, "publish rate 101"},
 		{"trailing", `{"namespaces": [{"name": "a"}]} x`, "something follows the end"},

@@ -57,6 +57,7 @@ type entry struct {
 	Publish   Access `json:"publish"`
 	Token     bool   `json:"token"`
 	Stamped   bool   `json:"stamped"`
+	Binary    bool   `json:"binary"`
 	History   struct {
 		Size int      `json:"size"`
 		TTL  duration `json:"ttl"`
@@ -83,7 +84,7 @@ func (d *duration) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// Parse reads a table from JSON: {"anonymous": bool, "namespaces": [{"name", "subscribe", "publish", "token", "stamped", "history": {"size", "ttl"},
+// Parse reads a table from JSON: {"anonymous": bool, "namespaces": [{"name", "subscribe", "publish", "token", "stamped", "binary", "history": {"size", "ttl"},
 // "recover", "presence", "joinLeave", "ack", "newest", "dataBytes", "publishRate"}]}. The error names the line of every mistake.
 func Parse(data []byte) (*Table, error) {
 	var file struct {
@@ -119,7 +120,7 @@ func Parse(data []byte) (*Table, error) {
 }
 
 func (e entry) namespace() Namespace {
-	return Namespace{Name: e.Name, Subscribe: e.Subscribe, Publish: e.Publish, Token: e.Token, Stamped: e.Stamped, HistorySize: e.History.Size,
+	return Namespace{Name: e.Name, Subscribe: e.Subscribe, Publish: e.Publish, Token: e.Token, Stamped: e.Stamped, Binary: e.Binary, HistorySize: e.History.Size,
 		HistoryTTL: time.Duration(e.History.TTL), Recover: e.Recover, Presence: e.Presence, JoinLeave: e.JoinLeave, Ack: e.Ack, Newest: e.Newest,
 		DataBytes: e.DataBytes, PublishRate: e.PublishRate}
 }
