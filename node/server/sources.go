@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 
 	"tideline/node/aws"
 	"tideline/node/stream"
@@ -32,6 +34,10 @@ func openSources(c Config, services *aws.Services, log *slog.Logger) (map[string
 	}
 	if c.LogGroups {
 		sources[livetail.Namespace] = services.LogGroups(log)
+	}
+	// Subscribing to a channel that nothing feeds is silence: who wants to watch can ask first.
+	methods["streams"] = func(context.Context, []byte) (any, error) {
+		return map[string][]string{"namespaces": append([]string{}, slices.Sorted(maps.Keys(sources))...)}, nil // [] when empty, not null
 	}
 	return sources, methods, nil
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
 	"tideline/node/stream"
@@ -38,6 +40,8 @@ const (
 	awayMax = 10 * time.Second
 	// listed is how many containers Containers answers.
 	listed = 500
+	// listedPorts is how many ports of each.
+	listedPorts = 8
 	// attributeBytes is the longest attribute of an event or a container that is passed on.
 	attributeBytes = 256
 )
@@ -156,6 +160,9 @@ type Container struct {
 	State   string `json:"state"`  // created, running, paused, restarting, removing, exited, dead
 	Status  string `json:"status"` // for people: "Up 2 hours"
 	Created int64  `json:"created"`
+	// Ports as docker ps shows them: "8080->80/tcp" is published on all addresses of the host, "127.0.0.1:8080->80/tcp" on one, "80/tcp" on none. At most
+	// listedPorts.
+	Ports []string `json:"ports,omitempty"`
 }
 
 // Containers lists the containers, running ones first, then by name; at most listed of them, and how many there are.
@@ -172,7 +179,7 @@ func (e *Engine) Containers(ctx context.Context) (list []Container, total int, e
 		if len(c.Names) > 0 {
 			name = strings.TrimPrefix(c.Names[0], "/")
 		}
-		list = append(list, Container{ID: c.ID, Name: name, Image: short(c.Image), State: string(c.State), Status: short(c.Status), Created: c.Created})
+		list = append(list, Container{ID: c.ID, Name: name, Image: short(c.Image), State: string(c.State), Status: short(c.Status), Created: c.Created, Ports: ports(c.Ports)})
 	}
 	slices.SortFunc(list, func(a, b Container) int {
 		if up := a.State == "running"; up != (b.State == "running") {
@@ -184,6 +191,24 @@ func (e *Engine) Containers(ctx context.Context) (list []Container, total int, e
 		return strings.Compare(a.Name, b.Name)
 	})
 	return list[:min(len(list), listed)], len(list), nil
+}
+
+// ports tells each once: the engine lists a port of all addresses for both families.
+func ports(all []container.PortSummary) (list []string) {
+	for _, p := range all {
+		text := fmt.Sprintf("%d/%s", p.PrivatePort, p.Type)
+		switch {
+		case p.PublicPort != 0 && p.IP.IsValid() && !p.IP.IsUnspecified():
+			text = netip.AddrPortFrom(p.IP, p.PublicPort).String() + "->" + text
+		case p.PublicPort != 0:
+			text = fmt.Sprintf("%d->%s", p.PublicPort, text)
+		}
+		if !slices.Contains(list, text) {
+			list = append(list, text)
+		}
+	}
+	slices.Sort(list)
+	return list[:min(len(list), listedPorts)]
 }
 
 func short(s string) string { return s[:min(len(s), attributeBytes)] }
