@@ -46,7 +46,7 @@ func everything(t *testing.T, b *Bus) {
 	if _, errs := b.Positions(t.Context(), channels); errors.Join(errs...) != nil {
 		t.Error(errs)
 	}
-	if err := b.RemoveHistory(t.Context(), "chat:all"); err != nil {
+	if _, err := b.RemoveHistory(t.Context(), "chat:all"); err != nil {
 		t.Error(err)
 	}
 	s.Unsubscribe("chat:all2")
@@ -103,6 +103,13 @@ func fleet(t *testing.T, b *Bus) {
 			err = fmt.Errorf("%d answers, %d missing", len(answers), len(missing))
 		}
 		return err
+	})
+	eventually(t, func() error {
+		_, err := control.Ask(t.Context(), control.Address(), nil)
+		if asked := (*AskedError)(nil); errors.As(err, &asked) {
+			return nil // what a node without Asked says
+		}
+		return fmt.Errorf("ask: %w", err)
 	})
 	if err := b.Revoke(t.Context(), Revocation{User: "u"}); err != nil {
 		t.Error(err)

@@ -2,7 +2,7 @@ package bus
 
 // Messages from one to all nodes: surveys and orders, which ask every live node and gather the answers, and revocations
 // (control_revoke.go). Anything with a Bus may ask; a node answers through its Control. A node that is slow or deaf delays a survey
-// until its deadline and is named as missing.
+// until its deadline and is named as missing. What is for one node alone: control_direct.go.
 
 import (
 	"cmp"
@@ -115,6 +115,9 @@ type ControlOptions struct {
 	Answer func(ctx context.Context, method string, params []byte) ([]byte, error)
 	// Revoked hears every revocation once, when this node learns of it: time to disconnect who holds such a token. It must not block.
 	Revoked func(Revocation)
+	// Asked answers a direct message of another node (Control.Ask). Its context ends when the asker stops waiting. At most directAtOnce
+	// run at a time; what comes past them is dropped, and its asker waits in vain.
+	Asked func(ctx context.Context, data []byte) ([]byte, error)
 	// CheckEvery is 0 but in tests: how often revocations are compared with Redis, limit.PositionCheckEvery.
 	CheckEvery time.Duration
 }
@@ -128,6 +131,7 @@ type Control struct {
 	inbox   chan heardRequest
 	catchUp chan struct{}
 	dropped atomic.Uint64
+	direct  *directs
 
 	seen []string // ring of request ids; owned by Heard, which is called for one channel at a time
 	next int
@@ -152,7 +156,7 @@ func (b *Bus) NewControl(lease *Lease, o ControlOptions) *Control {
 		o.Revoked = func(Revocation) {}
 	}
 	return &Control{
-		bus: b, lease: lease, o: o,
+		bus: b, lease: lease, o: o, direct: newDirects(o.Asked),
 		inbox: make(chan heardRequest, controlInbox), catchUp: make(chan struct{}, 1),
 		seen: make([]string, controlMemory),
 	}
@@ -163,6 +167,10 @@ func (c *Control) Run(ctx context.Context) error {
 	s := c.bus.NewSubscriber(controlEar{c})
 	s.Subscribe(controlChannel)
 	s.Subscribe(revocationChannel)
+	s.Subscribe(directChannel + c.direct.address)
+	c.direct.mu.Lock()
+	c.direct.running = ctx
+	c.direct.mu.Unlock()
 	var loops sync.WaitGroup
 	for range controlWorkers {
 		loops.Go(func() { c.work(ctx) })
@@ -170,11 +178,12 @@ func (c *Control) Run(ctx context.Context) error {
 	loops.Go(func() { c.followRevocations(ctx) })
 	err := s.Run(ctx)
 	loops.Wait()
+	c.direct.working.Wait()
 	return err
 }
 
-// Dropped counts requests that were not answered because too many waited.
-func (c *Control) Dropped() uint64 { return c.dropped.Load() }
+// Dropped counts requests and direct messages that were not answered because too many waited.
+func (c *Control) Dropped() uint64 { return c.dropped.Load() + c.direct.dropped.Load() }
 
 // controlEar is the Handler of a Control's Subscriber.
 type controlEar struct{ c *Control }
@@ -187,6 +196,8 @@ func (e controlEar) Heard(channel string, m Message) {
 		wake(e.c.catchUp)
 	case channel == controlChannel:
 		e.c.take(m.Publication.Data)
+	default:
+		e.c.heardDirect(m.Publication.Data)
 	}
 }
 
