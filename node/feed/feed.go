@@ -26,7 +26,7 @@ import (
 
 // Source is the part of bus.Bus that the feed reads from.
 type Source interface {
-	Positions(ctx context.Context, channels []string) ([]bus.Position, []error)
+	Tops(ctx context.Context, channels []string) ([]bus.Top, []error)
 	Since(ctx context.Context, channel string, pos bus.Position) ([]bus.Publication, bus.Position, error)
 	Presence(ctx context.Context, channel string) (map[string]bus.ClientInfo, error)
 }

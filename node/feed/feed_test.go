@@ -28,6 +28,7 @@ type stream struct {
 	first   uint64 // oldest offset that history still holds
 	away    bool
 	reads   int
+	removed uint64 // offset up to which history was removed
 	present map[string]bus.ClientInfo
 	slow    time.Duration // of reading who is present
 	// during runs inside the next read, after its answer was fixed.
@@ -53,10 +54,11 @@ func (s *stream) then() {
 	}
 }
 
-func (s *stream) Positions(_ context.Context, names []string) ([]bus.Position, []error) {
-	tops, errs := make([]bus.Position, len(names)), make([]error, len(names))
+func (s *stream) Tops(_ context.Context, names []string) ([]bus.Top, []error) {
+	tops, errs := make([]bus.Top, len(names)), make([]error, len(names))
 	for i := range names {
-		tops[i], errs[i] = s.answer()
+		tops[i].Position, errs[i] = s.answer()
+		s.set(func() { tops[i].Removed = s.removed })
 	}
 	s.then()
 	return tops, errs

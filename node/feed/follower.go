@@ -44,6 +44,7 @@ type follower struct {
 	reading     *reading      // the history read in flight, for recoveries
 	wanted      *bus.Position // the oldest position that somebody waits behind it for
 	members     *members      // nil without join and leave
+	removed     uint64        // history up to here was removed in pos's epoch: nothing before it is answered from memory
 	generation  int           // counts confirmations: a comparison that began before the last one proves nothing
 }
 
@@ -99,12 +100,15 @@ func (fo *follower) heard(m bus.Message) {
 		fo.mu.Unlock()
 		return
 	}
-	if m.Kind != bus.KindPublication {
+	var compare bool
+	switch m.Kind {
+	case bus.KindPublication:
+		compare = fo.publicationLocked(m.Epoch, &m.Publication)
+	case bus.KindRemoved:
+		compare = fo.historyRemovedLocked(m.Epoch, m.Publication.Offset)
+	default:
 		fo.memberLocked(m)
-		fo.mu.Unlock()
-		return
 	}
-	compare := fo.publicationLocked(m.Epoch, &m.Publication)
 	fo.urgent = fo.urgent || compare
 	fo.mu.Unlock()
 	if compare {
@@ -170,6 +174,9 @@ func (fo *follower) replayLocked() (again bool) {
 
 // moveLocked adopts Redis's word when the node's position can't be continued.
 func (fo *follower) moveLocked(top bus.Position) {
+	if top.Epoch != fo.pos.Epoch {
+		fo.removed = 0
+	}
 	fo.pos, fo.known = top, true
 	fo.ring.clear(fo.f)
 	fo.f.stats.announced.Add(1)
@@ -223,6 +230,8 @@ func (fo *follower) join(ctx context.Context, since *bus.Position, enter func(Jo
 			fo.mu.Unlock()
 			fo.f.queue.push(fo)
 			continue
+		case since.Offset < fo.removed:
+			return fo.unrecoveredLocked(enter)
 		}
 		fo.used.Store(time.Now().Unix())
 		if missed, ok := fo.ring.since(since.Offset, fo.pos.Offset); ok {

@@ -158,7 +158,7 @@ func (f *Feed) compare(ctx context.Context, batch []*follower) (again map[*follo
 		fo.mu.Unlock()
 	}
 	f.stats.positions.Add(uint64(len(batch)))
-	tops, errs := f.src.Positions(ctx, names)
+	tops, errs := f.src.Tops(ctx, names)
 	for i, fo := range batch {
 		err := errs[i]
 		if err == nil {
@@ -175,8 +175,9 @@ func (f *Feed) compare(ctx context.Context, batch []*follower) (again map[*follo
 	return again
 }
 
-// settle brings the follower to what Redis said: top was read after the follower's confirmation number generation.
-func (fo *follower) settle(ctx context.Context, top bus.Position, generation int) (again bool, err error) {
+// settle brings the follower to what Redis said: read was read after the follower's confirmation number generation.
+func (fo *follower) settle(ctx context.Context, read bus.Top, generation int) (again bool, err error) {
+	top := read.Position
 	fo.mu.Lock()
 	for fo.known && !fo.gone && top.Epoch == fo.pos.Epoch && top.Offset > fo.pos.Offset {
 		from := fo.pos
@@ -221,6 +222,9 @@ func (fo *follower) settle(ctx context.Context, top bus.Position, generation int
 		fo.pos, fo.known = top, true
 	case top.Epoch != fo.pos.Epoch:
 		fo.moveLocked(top)
+	}
+	if read.Epoch == fo.pos.Epoch {
+		fo.forgetLocked(read.Removed)
 	}
 	fo.checked.Store(time.Now().UnixNano())
 	again = fo.replayLocked()
@@ -288,7 +292,7 @@ func (fo *follower) fetch(ctx context.Context, r *reading) {
 		fo.mu.Lock()
 		fo.reading = nil
 		if r.err == nil && !fo.gone && r.top.Epoch == fo.pos.Epoch {
-			fo.ring.extend(fo.f, r.pubs, fo.pos.Offset)
+			fo.ring.extend(fo.f, newerThan(r.pubs, fo.removed), fo.pos.Offset)
 		}
 		fo.mu.Unlock()
 		close(r.done)

@@ -25,6 +25,7 @@ const (
 	kindBinary      = 'b'
 	kindJoin        = 'j'
 	kindLeave       = 'l'
+	kindRemoved     = 'r' // history up to this offset; empty header, no data
 
 	fieldHeader = "h"
 	fieldData   = "d"
@@ -104,6 +105,12 @@ func parseEnvelope(payload string) (Message, error) {
 		p := publication(h, n, data)
 		p.Binary = kind[0] == kindBinary
 		return Message{Kind: KindPublication, Epoch: epoch, Publication: p}, nil
+	case kindRemoved:
+		n, err := strconv.ParseUint(offset, 10, 64)
+		if err != nil || !strings.Contains(epoch, ".") {
+			return Message{}, errEnvelope
+		}
+		return Message{Kind: KindRemoved, Epoch: epoch, Publication: Publication{Offset: n}}, nil
 	case kindJoin, kindLeave:
 		if h.Info == nil {
 			return Message{}, errEnvelope

@@ -108,6 +108,7 @@ func TestParsingAllocatesNothing(t *testing.T) {
 func FuzzEnvelope(f *testing.F) {
 	f.Add("1 p e.0 1\n{\"id\":\"i\",\"time\":1}\ndata")
 	f.Add("1 j - 0\n{\"info\":{\"user\":\"u\",\"client\":\"c\"}}\n")
+	f.Add("1 r e.0 7\n{}\n")
 	f.Add("2 p e.0 1\n{}\n")
 	f.Add("1 p e.0 1\n{\"id\":\"a\\u0000\",\"tags\":{\"a\":\"b\"}}\n\n")
 	f.Fuzz(func(t *testing.T, raw string) {
@@ -124,6 +125,10 @@ func FuzzEnvelope(f *testing.F) {
 				t.Errorf("%q gave %+v", raw, m)
 			}
 		case KindJoin, KindLeave:
+		case KindRemoved:
+			if m.Epoch == "" {
+				t.Errorf("%q gave %+v", raw, m)
+			}
 		default:
 			t.Errorf("kind %d", m.Kind)
 		}

@@ -112,16 +112,6 @@ func (b *Bus) Since(ctx context.Context, name string, pos Position) ([]Publicati
 	return pubs, top, nil
 }
 
-// RemoveHistory deletes a channel's stream. Its position stays.
-func (b *Bus) RemoveHistory(ctx context.Context, name string) error {
-	if err := channel.Validate(name); err != nil {
-		return fmt.Errorf("remove history: %w: %w", ErrInvalid, err)
-	}
-	return b.retry(ctx, "remove history", func(ctx context.Context) error {
-		return b.client.Unlink(ctx, b.key(keyStream, name)).Err()
-	})
-}
-
 func entryID(offset uint64) string { return strconv.FormatUint(offset, 10) + "-0" }
 
 // read reads at most count publications and the top; count 0 reads the top alone and leaves the stream's key out.

@@ -11,6 +11,7 @@ import (
 //
 //	tl:<stage>:{p}:s:<channel>   stream: entries <offset>-0 with fields h (header) and d (data)
 //	tl:<stage>:{p}:m:<channel>   hash: e (random part of the epoch), o (last offset), h (1: the stream belongs to this epoch),
+//	                             r (the offset up to which history was removed),
 //	                             c<lock> (the cursor that was last published under that lock)
 //	tl:<stage>:{p}:d:<channel>   hash: i<id> → "<offset> <attempt>", v<key> → version; an empty field keeps it in being
 //	tl:<stage>:{p}:x:<channel>   sorted set: the fields of d by the time they may be forgotten, in ms

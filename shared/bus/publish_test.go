@@ -201,7 +201,7 @@ func suiteTrim(t *testing.T, b *Bus) {
 	wantErr(t, err, ErrUnrecoverable) // a position that the channel has not reached
 	_, _, err = b.Since(t.Context(), "chat:trim", Position{"other.0", 20})
 	wantErr(t, err, ErrUnrecoverable)
-	if err := b.RemoveHistory(t.Context(), "chat:trim"); err != nil {
+	if _, err := b.RemoveHistory(t.Context(), "chat:trim"); err != nil {
 		t.Fatal(err)
 	}
 	_, got, err = b.Since(t.Context(), "chat:trim", Position{top.Epoch, 24})
@@ -581,7 +581,8 @@ func TestAwayIsUnavailable(t *testing.T) {
 	for _, err := range errs {
 		wantErr(t, err, ErrUnavailable)
 	}
-	wantErr(t, b.RemoveHistory(ctx, "chat:a"), ErrUnavailable)
+	_, err = b.RemoveHistory(ctx, "chat:a")
+	wantErr(t, err, ErrUnavailable)
 	wantErr(t, b.Ping(ctx), ErrUnavailable)
 	s.Restart()
 	if err := b.Ping(t.Context()); err != nil {
