@@ -40,7 +40,8 @@ type client struct {
 	budget  bucket // the reader's
 	stale   *time.Timer
 	format  hub.Format
-	counted *string // Service.mu's: the user whose connection it counts as
+	session *session // of an HTTP stream; nil elsewhere
+	counted *string  // Service.mu's: the user whose connection it counts as
 
 	pinged     atomic.Int64 // Unix nanoseconds of a ping that has not been answered; 0 when none is out
 	viaHub     atomic.Bool  // a reply is on its way through the hub
@@ -57,7 +58,7 @@ type client struct {
 	inbox      []inFrame
 	inboxSize  int        // bytes
 	orders     int        // in the inbox
-	room       *sync.Cond // the reader waits here while the inbox is full, and at the end until it is worked off
+	room       *sync.Cond // the reader, or who brings a stream's commands, waits here while the inbox is full, and at the end until it is worked off
 	working    bool       // a goroutine is working the inbox off
 	worker     sync.WaitGroup
 }
@@ -126,11 +127,16 @@ func (c *client) close(d disconnect) {
 		return
 	}
 	c.goodbye = &d
-	c.room.Signal()
+	c.room.Broadcast()
 	c.mu.Unlock()
 	c.s.meter.goodbye(d)
 	c.s.log.Info("disconnect", "client", c.id, "user", c.user(), "remote", c.remote, "code", d.code, "reason", d.reason)
-	c.out.Finish(formats[c.format].bye(d))
+	form := &formats[c.format]
+	c.out.Finish(form.bye(d))
+	if form.stream { // nobody answers: the reader takes the connection down as soon as this is written
+		c.sock.SetReadDeadline(time.Unix(1, 0))
+		return
+	}
 	c.sock.SetReadDeadline(time.Now().Add(closeWait))
 }
 
@@ -192,6 +198,9 @@ func (c *client) Lost(lost *hub.Subscription) {
 
 // Slow implements hub.Owner.
 func (c *client) Slow() { c.close(byeSlow) }
+
+// Unfit implements hub.Owner.
+func (c *client) Unfit(*hub.Subscription) { c.close(byeInappropriate) }
 
 func (c *client) unsubscribeFrame(name string, code uint32, reason string) []byte {
 	return pushFrame(c.format, &protocol.Push{Channel: name, Unsubscribe: &protocol.Unsubscribe{Code: code, Reason: reason}})

@@ -59,6 +59,7 @@ var (
 	byeBadRequest        = disconnect{3501, "bad request"}
 	byeStale             = disconnect{3502, "stale"}
 	byeForceNoReconnect  = disconnect{3503, "force disconnect"}
+	byeInappropriate     = disconnect{3506, "inappropriate protocol"}
 	byeNotAvailable      = disconnect{3508, "not available"}
 	byeProtocolError     = disconnect{1002, "protocol error"}
 	byeTooLarge          = disconnect{1009, "message too large"}

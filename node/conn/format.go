@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/centrifugal/protocol"
+	"github.com/gorilla/websocket"
 
 	"tideline/node/hub"
 	"tideline/shared/bus"
@@ -11,14 +12,23 @@ import (
 
 // Formats: an encoding of messages, and how a transport frames them.
 const (
-	formatJSON        hub.Format = iota // WebSocket text frames
-	formatJSONDeflate                   // the same, compressed
-	formatProtobuf                      // WebSocket binary frames
-	formatUniJSON                       // WebSocket text frames of pushes alone
+	formatJSON           hub.Format = iota // WebSocket text frames
+	formatJSONDeflate                      // the same, compressed
+	formatProtobuf                         // WebSocket binary frames
+	formatUniJSON                          // WebSocket text frames of pushes alone
+	formatStreamJSON                       // lines in chunks of an HTTP response
+	formatStreamProtobuf                   // the same with length-delimited messages
+	formatSSE                              // server-sent events in chunks of an HTTP response
 )
 
 // format is what differs between formats. All of it is safe for concurrent use; frames are shared and must not be changed.
 type format struct {
+	// binary: publications may be bytes that are no JSON.
+	binary bool
+	// message is the type of the WebSocket messages that a client sends.
+	message int
+	// stream: an HTTP response. Nothing is read after the request, and bye is its end.
+	stream bool
 	// encode appends one reply; each but the first of a frame follows another.
 	encode func(b []byte, r *protocol.Reply, first bool) []byte
 	// frame makes what goes to the socket at once of what build appends.
@@ -42,19 +52,31 @@ type commandDecoder interface {
 
 var formats = [hub.Formats]format{
 	formatJSON: {
-		encode: appendJSON, commands: jsonCommands, count: countJSON, pong: isJSONPong,
+		message: websocket.TextMessage, encode: appendJSON, commands: jsonCommands, count: countJSON, pong: isJSONPong,
 		frame: textFrame, ping: textFrame(appendEmptyJSON), bye: closeFrame,
 	},
 	formatJSONDeflate: {
-		encode: appendJSON, commands: jsonCommands, count: countJSON, pong: isJSONPong,
+		message: websocket.TextMessage, encode: appendJSON, commands: jsonCommands, count: countJSON, pong: isJSONPong,
 		frame: deflatedTextFrame, ping: textFrame(appendEmptyJSON), bye: closeFrame,
 	},
 	formatProtobuf: {
-		encode: appendProtobuf, commands: protobufCommands, count: countProtobuf, pong: isProtobufPong,
+		binary: true, message: websocket.BinaryMessage, encode: appendProtobuf, commands: protobufCommands, count: countProtobuf, pong: isProtobufPong,
 		frame: binaryFrame, ping: binaryFrame(appendEmptyProtobuf), bye: closeFrame,
 	},
 	formatUniJSON: {
-		encode: appendPushJSON, frame: textFrame, ping: textFrame(appendEmptyJSON), bye: pushAndClose,
+		message: websocket.TextMessage, encode: appendPushJSON, frame: textFrame, ping: textFrame(appendEmptyJSON), bye: pushAndClose,
+	},
+	formatStreamJSON: {
+		stream: true, encode: appendLineJSON, commands: jsonCommands, count: countJSON, pong: isJSONPong,
+		frame: chunk, ping: chunk(appendPingLine), bye: lastPush(appendLineJSON),
+	},
+	formatStreamProtobuf: {
+		stream: true, binary: true, encode: appendProtobuf, commands: protobufCommands, count: countProtobuf, pong: isProtobufPong,
+		frame: chunk, ping: chunk(appendEmptyProtobuf), bye: lastPush(appendProtobuf),
+	},
+	formatSSE: {
+		stream: true, encode: appendEventJSON, commands: jsonCommands, count: countJSON, pong: isJSONPong,
+		frame: chunk, ping: chunk(appendPingEvent), bye: lastPush(appendEventJSON),
 	},
 }
 
@@ -119,10 +141,16 @@ func pushFrame(f hub.Format, p *protocol.Push) []byte {
 	return replyFrame(f, &protocol.Reply{Push: p})
 }
 
+// fits reports whether a publication can be had in a format.
+func fits(f hub.Format, p *bus.Publication) bool { return !p.Binary || formats[f].binary }
+
 // encoder implements hub.Encoder.
 type encoder struct{}
 
 func (encoder) Publication(f hub.Format, channel string, p *bus.Publication) []byte {
+	if !fits(f, p) {
+		return nil
+	}
 	return pushFrame(f, &protocol.Push{Channel: channel, Pub: wirePublication(p)})
 }
 

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"time"
+	"unicode/utf8"
 
 	"github.com/centrifugal/protocol"
 
@@ -69,15 +70,18 @@ func (c *client) relay(ctx context.Context, name string, data []byte, id string)
 	} else {
 		id = rand.Text()
 	}
-	if ns.Stamped {
+	switch {
+	case ns.Stamped:
 		p.Data, err = json.Marshal(stamped{ID: id, User: who.User, Time: p.Time, Node: c.s.o.NodeID, Data: data})
-	} else {
+	case ns.Binary && formats[c.format].binary:
+		p.SetData(data)
+	default:
 		var compact bytes.Buffer
 		err = json.Compact(&compact, data)
 		p.Data = compact.Bytes()
 	}
-	if err != nil {
-		return bus.Result{}, "", errBadRequest // not JSON
+	if err != nil || !p.Binary && !utf8.Valid(p.Data) { // encoding/json doesn't look at UTF-8
+		return bus.Result{}, "", errBadRequest
 	}
 	res, err := c.s.o.Bus.Publish(ctx, p)
 	c.s.meter.publication(res, err)

@@ -119,6 +119,9 @@ func (c *client) history(ctx context.Context, req *protocol.HistoryRequest) (*pr
 	res := &protocol.HistoryResult{Epoch: top.Epoch, Offset: top.Offset, Publications: make([]*protocol.Publication, 0, len(pubs))}
 	room := c.s.recoveryBytes() - historyRoom
 	for i := range pubs {
+		if !fits(c.format, &pubs[i]) {
+			return nil, method, byeInappropriate
+		}
 		p := wirePublication(&pubs[i])
 		if room -= p.SizeCF() + pubOverhead; room < 0 {
 			break

@@ -3,6 +3,7 @@ package conn
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/centrifugal/protocol"
@@ -82,6 +83,9 @@ func (c *client) enter(ctx context.Context, req *protocol.SubscribeRequest, sub 
 		err = c.s.feed.Join(ctx, name, since, func(j feed.Joined) {
 			held := c.hold(&j)
 			frame, refused := answer(j, held)
+			if slices.ContainsFunc(j.Missed, func(p *bus.Publication) bool { return !fits(c.format, p) }) {
+				refused = byeInappropriate
+			}
 			if no = refused; no != nil {
 				c.recovering.Add(int64(-held))
 				return

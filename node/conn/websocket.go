@@ -35,33 +35,71 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	if !s.hasRoom(w, r) {
 		return
 	}
-	if r.URL.Query().Get("cf_protocol") == "protobuf" {
-		http.Error(w, "the Protobuf format is not available on this node: connect without cf_protocol", http.StatusBadRequest)
+	subprotocol, protobuf, err := agreed(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	format := formatJSON
+	switch {
+	case protobuf:
+		format = formatProtobuf
+	case s.o.Compression && offersDeflate(r):
+		format = formatJSONDeflate
+	}
+	// Protobuf is not compressed: what is long in it are the application's bytes, which may be anything.
+	if ws, sock := s.upgrade(w, r, subprotocol, s.o.Compression && !protobuf); ws != nil {
+		if c := s.open(sock, r, format); c != nil {
+			// The HTTP server's goroutine and buffers end with this function; the reader has a stack of its own, and a small one.
+			go c.readWebSocket(ws)
+		}
+	}
+}
+
+const (
+	subprotocolJSON     = "centrifuge-json"
+	subprotocolProtobuf = "centrifuge-protobuf"
+)
+
+// agreed reports which format the client wants: by the first subprotocol of its list that is known, which is echoed, or by cf_protocol in the
+// URL. Where they contradict each other the client can't mean both.
+func agreed(r *http.Request) (subprotocol string, protobuf bool, err error) {
+	query := r.URL.Query().Get("cf_protocol")
+	if query != "" && query != "json" && query != "protobuf" {
+		return "", false, errors.New("cf_protocol is neither json nor protobuf")
+	}
+	known := func(name string) bool { return name == subprotocolJSON || name == subprotocolProtobuf }
+	offered := websocket.Subprotocols(r)
+	i := slices.IndexFunc(offered, known)
+	if i < 0 {
+		return "", query == "protobuf", nil
+	}
+	subprotocol = offered[i]
+	protobuf = subprotocol == subprotocolProtobuf
+	if query != "" && protobuf != (query == "protobuf") {
+		return "", false, errors.New("cf_protocol and the subprotocol contradict each other")
+	}
+	return subprotocol, protobuf, nil
+}
+
+// upgrade makes a WebSocket connection of a request. nil: it has answered why not.
+func (s *Service) upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, compression bool) (*websocket.Conn, *socket) {
 	sock := &socket{}
 	up := websocket.Upgrader{
 		ReadBufferSize:  readBuffer,
 		WriteBufferPool: &writeBuffers,
-		Subprotocols:    []string{"centrifuge-json"},
+		Subprotocols:    []string{subprotocol},
 		CheckOrigin:     s.allowedOrigin,
 		// gorilla then agrees to permessage-deflate without context takeover, and inflates what the client sends.
-		EnableCompression: s.o.Compression,
+		EnableCompression: compression,
 	}
 	ws, err := up.Upgrade(hijacker{w, sock}, r, w.Header())
 	if err != nil {
 		s.log.Info("upgrade refused", "remote", clientAddress(r, s.o.TrustedHops), "origin", r.Header.Get("Origin"), "error", err)
-		return // Upgrade has answered
+		return nil, nil
 	}
 	ws.SetReadLimit(int64(s.o.MessageBytes))
-	format := formatJSON
-	if s.o.Compression && offersDeflate(r) {
-		format = formatJSONDeflate
-	}
-	if c := s.open(sock, r, format); c != nil {
-		// The HTTP server's goroutine and buffers end with this function; the reader has a stack of its own, and a small one.
-		go c.readWebSocket(ws)
-	}
+	return ws, sock
 }
 
 // offersDeflate finds what gorilla agrees to when compression is enabled.
@@ -109,9 +147,9 @@ func (c *client) readMessage(ws *websocket.Conn) error {
 		return err
 	case len(data) > most: // it was within the limit while it was compressed
 		c.close(byeTooLarge)
-	case kind != websocket.TextMessage:
+	case kind != formats[c.format].message:
 		c.close(byeBadRequest)
-	case !utf8.Valid(data): // RFC 6455, section 8.1
+	case kind == websocket.TextMessage && !utf8.Valid(data): // RFC 6455, section 8.1
 		c.close(byeNotUTF8)
 	default:
 		c.accept(data)

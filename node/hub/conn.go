@@ -12,6 +12,8 @@ type Owner interface {
 	Lost(s *Subscription)
 	// Slow says that the connection's queue is full; what was queued is dropped, and the connection must be closed with 3008.
 	Slow()
+	// Unfit says that a publication can't be had in the connection's format. The subscription gets nothing any more; it is kept until Exit.
+	Unfit(s *Subscription)
 }
 
 // Conn is one connection as the hub sees it: a place in a worker, a format, and a queue in front of a socket.

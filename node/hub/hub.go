@@ -32,6 +32,7 @@ const Formats = 8
 
 // Encoder makes whole frames, ready for the socket, that all subscribers with one format share. Safe for concurrent use.
 type Encoder interface {
+	// Publication may answer nil: what is published can't be had in that format. Its subscribers' owners are told by Unfit.
 	Publication(f Format, channel string, p *bus.Publication) []byte
 	Member(f Format, channel string, joined bool, info bus.ClientInfo) []byte
 }

@@ -24,6 +24,9 @@ type lines struct{ encoded atomic.Int64 }
 
 func (l *lines) Publication(f Format, channel string, p *bus.Publication) []byte {
 	l.encoded.Add(1)
+	if p.Binary && f == 0 {
+		return nil
+	}
 	return fmt.Appendf(nil, "%s %d %s\n", channel, p.Offset, p.Data)
 }
 
@@ -40,10 +43,13 @@ type owner struct {
 	conn *Conn
 	lost chan *Subscription
 	slow chan struct{}
+	// unfit has room for more than one, which must not come.
+	unfit chan *Subscription
 }
 
-func (o *owner) Lost(s *Subscription) { o.lost <- s }
-func (o *owner) Slow()                { close(o.slow) }
+func (o *owner) Lost(s *Subscription)  { o.lost <- s }
+func (o *owner) Slow()                 { close(o.slow) }
+func (o *owner) Unfit(s *Subscription) { o.unfit <- s }
 
 type rig struct {
 	t     *testing.T
@@ -81,6 +87,11 @@ func newRig(t *testing.T, workers int) *rig {
 // dial makes a connection: the hub's side, and the client's to read from.
 func (r *rig) dial() (*owner, *net.TCPConn) {
 	r.t.Helper()
+	return r.dialIn(0)
+}
+
+func (r *rig) dialIn(f Format) (*owner, *net.TCPConn) {
+	r.t.Helper()
 	client, err := net.DialTCP("tcp", nil, r.ln.Addr().(*net.TCPAddr))
 	if err != nil {
 		r.t.Fatal(err)
@@ -91,8 +102,8 @@ func (r *rig) dial() (*owner, *net.TCPConn) {
 	}
 	server.SetWriteBuffer(16 << 10)
 	client.SetReadBuffer(16 << 10)
-	o := &owner{lost: make(chan *Subscription, 16), slow: make(chan struct{})}
-	if o.conn, err = r.h.NewConn(server, 0, o); err != nil {
+	o := &owner{lost: make(chan *Subscription, 16), slow: make(chan struct{}), unfit: make(chan *Subscription, 16)}
+	if o.conn, err = r.h.NewConn(server, f, o); err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() {

@@ -178,13 +178,19 @@ func (w *worker) deliver(s *Subscription, it *item) bool {
 	if it.offset <= s.last {
 		return false
 	}
+	frame := it.frames[s.conn.format]
+	if frame == nil {
+		s.lost = true
+		s.conn.owner.Unfit(s)
+		return false
+	}
 	if s.wishes.Newest && s.conn.out.waiting() > w.h.queueBytes/2 {
 		w.lose(s)
 		return false
 	}
 	s.last = it.offset
 	s.sent.Store(it.offset)
-	w.queue(s.conn, it.frames[s.conn.format])
+	w.queue(s.conn, frame)
 	return true
 }
 
