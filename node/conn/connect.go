@@ -37,6 +37,9 @@ func (c *client) connect(ctx context.Context, id uint32, req *protocol.ConnectRe
 	}
 	res := &protocol.ConnectResult{Client: c.id, Version: c.s.o.Version, Data: c.s.greeting, Subs: subs,
 		Ping: uint32((c.s.o.PingInterval + time.Second - 1) / time.Second), Pong: true}
+	if c.session != nil {
+		res.Session, res.Node = c.session.id, c.s.control.Address()
+	}
 	res.Expires, res.Ttl = lifetime(claims.Expires)
 	c.setState(connected)
 	c.stale.Stop()

@@ -12,7 +12,13 @@ import (
 )
 
 // Register puts the endpoints on the public mux.
-func (s *Service) Register(mux *http.ServeMux) { mux.HandleFunc("GET "+Path, s.serveWebSocket) }
+func (s *Service) Register(mux *http.ServeMux) {
+	mux.HandleFunc("GET "+Path, s.serveWebSocket)
+	// These answer other methods themselves: a preflight among them.
+	mux.HandleFunc(PathStream, s.serveStream)
+	mux.HandleFunc(PathSSE, s.serveSSE)
+	mux.HandleFunc(PathEmulation, s.serveEmulation)
+}
 
 // hasRoom answers a newcomer for whom there is none.
 func (s *Service) hasRoom(w http.ResponseWriter, r *http.Request) bool {

@@ -127,7 +127,7 @@ func (c *client) next(running *sync.WaitGroup) (inFrame, bool) {
 		c.mu.Lock()
 		if c.goodbye != nil || len(c.inbox) == 0 && idle {
 			c.working, c.inbox, c.inboxSize, c.orders = false, nil, 0, 0
-			c.room.Signal()
+			c.room.Broadcast()
 			c.mu.Unlock()
 			return inFrame{}, false
 		}
@@ -138,7 +138,7 @@ func (c *client) next(running *sync.WaitGroup) (inFrame, bool) {
 			if f.order != nil {
 				c.orders--
 			}
-			c.room.Signal()
+			c.room.Broadcast()
 			c.mu.Unlock()
 			return f, true
 		}

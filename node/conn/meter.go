@@ -22,6 +22,7 @@ type meter struct {
 	errors      *prometheus.CounterVec
 	slow        prometheus.Counter
 	published   *prometheus.CounterVec
+	passedOn    *prometheus.CounterVec
 
 	// Publications of one namespace come by the thousand: the label look-up is done once.
 	byNamespace sync.Map // string → namespaceMeter
@@ -43,11 +44,12 @@ func newMeter(reg prometheus.Registerer, s *Service) *meter {
 		errors:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: metric.CommandErrors, Help: "Commands that were answered with an error."}, []string{"method", "code"}),
 		slow:        prometheus.NewCounter(prometheus.CounterOpts{Name: metric.SlowConsumers, Help: "Connections closed because their queue was full."}),
 		published:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: metric.Publications, Help: "Publications by clients of this node, by result."}, []string{"result"}),
+		passedOn:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: metric.PassedOn, Help: "Commands for HTTP streams of other nodes that were passed on, by result."}, []string{"result"}),
 	}
 	if reg == nil {
 		return m
 	}
-	reg.MustRegister(m.total, m.sent, m.latency, m.roundTrip, m.disconnects, m.errors, m.slow, m.published)
+	reg.MustRegister(m.total, m.sent, m.latency, m.roundTrip, m.disconnects, m.errors, m.slow, m.published, m.passedOn)
 	gauge := func(name, help string, f func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
 	}

@@ -59,6 +59,9 @@ func (s *Service) remove(c *client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.clients, c)
+	if c.session != nil {
+		delete(s.sessions, c.session.id)
+	}
 	if c.canary() {
 		s.canaries--
 		return

@@ -101,17 +101,21 @@ type Service struct {
 	control  *bus.Control
 	meter    *meter
 	rpc      map[string]rpcMethod
+	operators map[string]operatorMethod
 	reads    chan struct{} // places of readsAtOnce
 	greeting []byte        // the connect reply's data
 
-	leaving leaving
+	leaving   leaving
+	bodies    bodies
+	strangers strangers
 
 	mu       sync.Mutex
 	clients  map[*client]struct{}
-	buckets  [][]*client // by the second of the ping interval at which they are pinged
-	pending  int         // clients that have not connected yet
-	canaries int         // clients that are the node's own
-	closed   bool        // no newcomers
+	sessions map[string]*client // HTTP streams
+	buckets  [][]*client        // by the second of the ping interval at which they are pinged
+	pending  int                // clients that have not connected yet
+	canaries int                // clients that are the node's own
+	closed   bool               // no newcomers
 	draining atomic.Bool
 	readers  sync.WaitGroup
 }
@@ -154,8 +158,9 @@ func New(o Options) (*Service, error) {
 	if o.PongTimeout >= o.PingInterval {
 		return nil, fmt.Errorf("conn: pong timeout %v must be under the ping interval %v", o.PongTimeout, o.PingInterval)
 	}
-	s := &Service{o: o, log: o.Log, clients: map[*client]struct{}{}, closed: true, reads: make(chan struct{}, readsAtOnce),
+	s := &Service{o: o, log: o.Log, clients: map[*client]struct{}{}, sessions: map[string]*client{}, closed: true, reads: make(chan struct{}, readsAtOnce),
 		buckets: make([][]*client, max(4, int(o.PingInterval/tick)))}
+	s.operators = s.operatorMethods()
 	s.rpc = s.methods()
 	greeting, err := json.Marshal(struct {
 		Node string `json:"node"`
@@ -175,7 +180,8 @@ func New(o Options) (*Service, error) {
 	s.sub = o.Bus.NewSubscriber(s.feed)
 	s.feed.Attach(s.sub)
 	s.lease = o.Bus.NewLease(bus.LeaseOptions{Node: o.NodeID, Info: s.nodeInfo, Members: s.members, Announces: announced})
-	s.control = o.Bus.NewControl(s.lease, bus.ControlOptions{Answer: s.answer, Revoked: s.revoked})
+	s.control = o.Bus.NewControl(s.lease, bus.ControlOptions{Answer: s.answer, Revoked: s.revoked, Asked: s.asked})
+	s.bodies.most = limit.BodiesBytes
 	s.leaving.wake = make(chan struct{}, 1)
 	return s, nil
 }
@@ -274,7 +280,7 @@ func (s *Service) members() map[string][]bus.ClientInfo {
 	all := map[string][]bus.ClientInfo{}
 	for _, c := range list {
 		for _, name := range c.present() {
-			all[name] = append(all[name], c.info())
+			all[name] = append(all[name], c.infoOn(name))
 		}
 	}
 	return all

@@ -22,6 +22,9 @@ const (
 	PublicationIDBytes = 128
 	// TagsBytes is the most that tags may take, keys and values added up.
 	TagsBytes = 1 << 10
+	// OrderBytes is the longest order from one node to the others, as JSON: what is sent to a client beside its channels, say. It travels in
+	// one publication, in base64: OrderBytes*4/3 < DataBytes.
+	OrderBytes = 32 << 10
 )
 
 // Memory of Redis. A stream record or a queue message older than OutboxRecordAge is dropped by its event source, so that the
@@ -146,6 +149,18 @@ const (
 	ShedShare = 0.02
 	// ShedAge is how old a connection must be to be shed: a younger one would come back by its affinity cookie. StickyTTL <= ShedAge.
 	ShedAge = StickyTTL
+)
+
+// HTTP streams, and the commands that come to them by requests. BodyTimeout < IdleTimeout; MessageBytes*100 < BodiesBytes.
+const (
+	// BodyTimeout is how long a request's body may take to come. HTTP 408 past it.
+	BodyTimeout = 10 * time.Second
+	// BodiesBytes bounds the bodies that a node holds in memory. HTTP 503 past it.
+	BodiesBytes = 64 << 20
+	// StrangersPerSecond and StrangersBurst bound how often one address may ask for sessions that a node doesn't hold and no other one takes
+	// commands for. HTTP 429 past the burst.
+	StrangersPerSecond = 10
+	StrangersBurst     = 100
 )
 
 // REST.

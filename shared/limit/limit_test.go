@@ -39,6 +39,13 @@ func TestInequalities(t *testing.T) {
 	if WorkAttempts+1 >= WorkReceives {
 		t.Error("a message must come once more after the last attempt, so that the task fails and says so")
 	}
+	less("a body has come before the balancer gives the connection up", BodyTimeout, IdleTimeout)
+	if MessageBytes*100 >= BodiesBytes {
+		t.Error("a hundred of the longest bodies must fit")
+	}
+	if OrderBytes*4/3+1024 > DataBytes {
+		t.Error("an order must fit in a publication")
+	}
 	if DataBytes >= MessageBytes {
 		t.Error("the largest publication must fit in a client's frame")
 	}

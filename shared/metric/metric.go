@@ -13,6 +13,7 @@ const (
 	RoundTrip        = "websocket_round_trip_seconds"      // histogram: the protocol's ping to pong
 	Disconnects      = "websocket_disconnects_total"       // counter: code
 	CommandErrors    = "websocket_command_errors_total"    // counter: method, code
+	PassedOn         = "emulation_passed_on_total"         // counter: result (taken, unknown, unavailable): commands of HTTP streams for other nodes
 	SlowConsumers    = "websocket_slow_consumers_total"    // counter
 	QueueBytes       = "websocket_queue_bytes"             // gauge: queued for all connections
 	Subscriptions    = "websocket_subscriptions_active"    // gauge
