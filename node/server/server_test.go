@@ -304,6 +304,33 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+// What a draining node doesn't hear hurts nobody, and another must publish: the canary ends before the first client is closed.
+func TestTheCanarySingsWhileTheNodeIsReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sockets{status: healthy}
+		n, err := New(Options{NodeID: "n1", Sockets: s, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler), Page: http.NotFoundHandler(),
+			Public: newPipeListener(), Private: newPipeListener(), DrainGrace: time.Second, DrainWindow: time.Second,
+			Canary: func(ctx context.Context) { s.note("sings"); <-ctx.Done(); time.Sleep(time.Millisecond); s.note("silent") }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- n.Run(ctx) }()
+		time.Sleep(time.Minute)
+		if got := s.noted(); got != "run, sings" {
+			t.Errorf("ready: %s", got)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if got := s.noted(); got != "run, sings, silent, drain 1s, ended" {
+			t.Error(got)
+		}
+	})
+}
+
 func TestAFailureEndsTheNodeAtOnceAndIsTheError(t *testing.T) {
 	s := &sockets{status: healthy, fail: make(chan error, 1)}
 	n := start(t, s, Ready, func(o *Options) { o.DrainGrace, o.DrainWindow = time.Hour, time.Hour })
