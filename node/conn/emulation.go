@@ -194,8 +194,8 @@ func (s *Service) passOn(ctx context.Context, m emulated) error {
 	return err
 }
 
-// asked answers what another node passes on.
-func (s *Service) asked(ctx context.Context, message []byte) ([]byte, error) {
+// fromNode answers what another node passes on.
+func (s *Service) fromNode(ctx context.Context, message []byte) ([]byte, error) {
 	m, err := decodePassedOn(message)
 	if err != nil {
 		return nil, err

@@ -101,7 +101,6 @@ type Service struct {
 	control  *bus.Control
 	meter    *meter
 	rpc      map[string]rpcMethod
-	operators map[string]operatorMethod
 	reads    chan struct{} // places of readsAtOnce
 	greeting []byte        // the connect reply's data
 
@@ -180,7 +179,7 @@ func New(o Options) (*Service, error) {
 	s.sub = o.Bus.NewSubscriber(s.feed)
 	s.feed.Attach(s.sub)
 	s.lease = o.Bus.NewLease(bus.LeaseOptions{Node: o.NodeID, Info: s.nodeInfo, Members: s.members, Announces: announced})
-	s.control = o.Bus.NewControl(s.lease, bus.ControlOptions{Answer: s.answer, Revoked: s.revoked, Asked: s.asked})
+	s.control = o.Bus.NewControl(s.lease, bus.ControlOptions{Answer: s.answer, Revoked: s.revoked, Asked: s.fromNode})
 	s.bodies.most = limit.BodiesBytes
 	s.leaving.wake = make(chan struct{}, 1)
 	return s, nil
