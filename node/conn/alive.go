@@ -42,9 +42,13 @@ func (c *client) wantPong() {
 	}
 }
 
-// expireSubscriptions ends those whose token ran out without being refreshed; the client resubscribes with a new one.
+// expireSubscriptions ends those whose token ran out without being refreshed; the client resubscribes with a new one. Those that the server made
+// for a time end with it.
 func (c *client) expireSubscriptions(now time.Time) {
 	c.dropWhere(unsubExpired, "subscription expired", func(_ string, sub *subscription) bool {
+		if !sub.until.IsZero() && now.After(sub.until) {
+			return true
+		}
 		end := sub.token.Expires
 		return !end.IsZero() && now.After(end.Add(c.s.o.ExpiredGrace))
 	})

@@ -80,6 +80,10 @@ type subscription struct {
 	token      token.Claims // of the subscription token that it was made or refreshed with; zero without
 	epoch      string       // of acked
 	acked      uint64       // the highest offset that the client has confirmed, in namespaces with ack
+
+	// What the server that made it has decided.
+	info  json.RawMessage // shown in the channel's presence and joins
+	until time.Time       // when it expires; zero: never
 }
 
 func (s *Service) newClient(sock *socket, r *http.Request, f hub.Format) (*client, error) {
@@ -217,6 +221,17 @@ func (c *client) info() bus.ClientInfo {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return bus.ClientInfo{User: c.identity.User, Client: c.id, ConnInfo: json.RawMessage(c.claims.Info)}
+}
+
+// infoOn is how others see the client in a channel.
+func (c *client) infoOn(name string) bus.ClientInfo {
+	info := c.info()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if sub := c.subs[name]; sub != nil {
+		info.ChanInfo = sub.info
+	}
+	return info
 }
 
 // present lists the channels in which the client has a presence entry.

@@ -20,7 +20,7 @@ func fleet(t *testing.T, change func(*Options)) (n1, n2 *node) {
 	redis := startRedis(t)
 	n1, n2 = startNode(t, redis.Addr(), "n1", change), startNode(t, redis.Addr(), "n2", change)
 	for deadline := time.Now().Add(10 * time.Second); ; { // until both listen to surveys
-		all, err := n1.survey(t.Context(), surveyConnections, order{})
+		all, err := n1.survey(t.Context(), surveyConnections, Order{})
 		if err == nil && len(all.Missing) == 0 {
 			return n1, n2
 		}

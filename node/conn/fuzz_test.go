@@ -223,13 +223,14 @@ func FuzzOrigin(f *testing.F) {
 // What comes from Redis as an order is answered with a listing or an error.
 func FuzzOrder(f *testing.F) {
 	n := fuzzNode(f)
-	for _, method := range []string{surveyConnections, surveySubscribe, surveyUnsubscribe, surveyDisconnect, surveyDrain, "other"} {
+	for _, method := range []string{surveyConnections, surveySubscribe, surveyUnsubscribe, surveyDisconnect, surveyRefresh, surveySend, surveyChannels, surveyDrain, "other"} {
 		f.Add(method, []byte(`{"user":"nobody","channel":"open:a","node":"n1"}`))
+		f.Add(method, []byte(`{"user":"nobody","channel":"open:a","code":4000,"reason":"x","data":{},"until":99999999999,"pattern":"{a,[!b-c]}*"}`))
 		f.Add(method, []byte(`{`))
 	}
 	f.Fuzz(func(t *testing.T, method string, params []byte) {
 		data, err := n.answer(t.Context(), method, params)
-		var l listing
+		var l Listing
 		if err == nil && json.Unmarshal(data, &l) != nil {
 			t.Errorf("%s %q: %q", method, params, data)
 		}

@@ -5,192 +5,275 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"sync"
 	"time"
+	"unicode/utf8"
 
-	"github.com/centrifugal/protocol"
 	"golang.org/x/sync/errgroup"
 
-	"tideline/node/feed"
 	"tideline/shared/bus"
+	"tideline/shared/limit"
 )
 
 // Methods of surveys (bus.Survey) that nodes answer to each other, and to whoever holds the bus. Parameters and answers are JSON:
-// an order and a listing.
+// an Order and a Listing.
 const (
 	surveyConnections = "connections"
+	surveyChannels    = "channels"
 	surveySubscribe   = "subscribe"
 	surveyUnsubscribe = "unsubscribe"
 	surveyDisconnect  = "disconnect"
+	surveyRefresh     = "refresh"
+	surveySend        = "send"
 	surveyDrain       = "drain"
 )
 
-// order is what a survey asks for: which connections, and what is to be done with them. For subscribe and unsubscribe the channel
-// is what it is about; elsewhere it selects.
-type order struct {
-	query
-	// Reconnect: disconnected clients are told to come back (3011).
-	Reconnect bool `json:"reconnect,omitempty"`
+// Order says which connections are meant, and what is to be done with them. For subscribe and unsubscribe the channel is what it is
+// about; elsewhere it selects.
+type Order struct {
+	Query
+	// Except are clients that stay; disconnect.
+	Except []string `json:"except,omitempty"`
+	// Code and Reason of disconnect (3000 to 4999) and unsubscribe (2000 to 2999); 0 is the order's own: 3503, or 3011 with Reconnect, and 2000.
+	Code      uint32 `json:"code,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+	Reconnect bool   `json:"reconnect,omitempty"`
+	// Data is the message of send, and what comes with the push of subscribe; Info is shown in the channel's presence and joins. JSON.
+	Data json.RawMessage `json:"data,omitempty"`
+	Info json.RawMessage `json:"info,omitempty"`
+	// Since is the position that subscribe recovers from; a client for which that is impossible is not subscribed.
+	Since *bus.Position `json:"since,omitempty"`
+	// Until is when a subscription, or a refreshed connection, expires, in Unix seconds; 0 is never.
+	Until int64 `json:"until,omitempty"`
+	// Expired: refresh ends the connection as expired.
+	Expired bool `json:"expired,omitempty"`
+	// Pattern selects channels; see Channels.
+	Pattern string `json:"pattern,omitempty"`
 }
 
 // names reports whether the order says whose connections it is for, rather than everybody's.
-func (o order) names() bool { return o.Client != "" || o.User != "" || o.Session != "" }
+func (o Order) names() bool { return o.Client != "" || o.User != "" || o.Session != "" }
+
+// end is Until as a time.
+func (o Order) end() time.Time {
+	if o.Until == 0 {
+		return time.Time{}
+	}
+	return time.Unix(o.Until, 0)
+}
+
+// goodbye is what a disconnect order says.
+func (o Order) goodbye() disconnect {
+	switch {
+	case o.Code != 0:
+		return disconnect{uint16(o.Code), o.Reason}
+	case o.Reconnect:
+		return byeForceReconnect
+	}
+	return byeForceNoReconnect
+}
+
+// unsubscription is what an unsubscribe order says.
+func (o Order) unsubscription() (code uint32, reason string) {
+	if o.Code != 0 {
+		return o.Code, o.Reason
+	}
+	return unsubServer, "server unsubscribe"
+}
+
+// Bounds of the codes and reasons that orders may name.
+const (
+	disconnectFirst, disconnectLast   = 3000, 4999
+	unsubscribeFirst, unsubscribeLast = 2000, 2999
+	reasonBytes                       = 123 // what a close frame has room for
+)
 
 // ordersAtOnce is how many clients of a node carry one order out together.
 const ordersAtOnce = 64
 
+// check answers why an order makes no sense, as commands do.
+func (s *Service) check(method string, o Order) error {
+	switch method {
+	case surveySubscribe:
+		ns, err := s.Namespace(o.Channel)
+		switch {
+		case err != nil:
+			return err
+		case o.Since != nil && ns.HistorySize == 0, o.Info != nil && !ns.Presence:
+			return errNotAvailable
+		}
+		return bad(!o.names() || o.Until != 0 && !o.end().After(time.Now()))
+	case surveyUnsubscribe:
+		return bad(o.Channel == "" || !o.says(unsubscribeFirst, unsubscribeLast))
+	case surveyDisconnect:
+		return bad(!o.names() || !o.says(disconnectFirst, disconnectLast))
+	case surveyRefresh:
+		return bad(!o.names() || !o.Expired && o.Until != 0 && !o.end().After(time.Now()))
+	case surveySend:
+		return bad(!o.names() || len(o.Data) == 0)
+	case surveyDrain:
+		return bad(o.Node == "")
+	case surveyChannels:
+		_, err := glob(o.Pattern)
+		return bad(err != nil)
+	case surveyConnections:
+		return nil
+	}
+	return errMethodNotFound
+}
+
+// says reports whether code and reason are what a client can be told: SDKs take an empty reason for a lost connection, and one that is JSON
+// for something else.
+func (o Order) says(first, last uint32) bool {
+	if o.Code == 0 {
+		return o.Reason == ""
+	}
+	return first <= o.Code && o.Code <= last && o.Reason != "" && len(o.Reason) <= reasonBytes && utf8.ValidString(o.Reason) && !json.Valid([]byte(o.Reason))
+}
+
 // answer serves surveys of other nodes, and of this one.
 func (s *Service) answer(ctx context.Context, method string, params []byte) ([]byte, error) {
-	var o order
+	var o Order
 	if err := json.Unmarshal(params, &o); err != nil {
 		return nil, fmt.Errorf("survey %s: %w", method, err)
 	}
+	if err := s.check(method, o); err != nil {
+		return nil, fmt.Errorf("survey %s: %w", method, err)
+	}
+	l, err := s.carryOut(ctx, method, o)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(l)
+}
+
+func (s *Service) carryOut(ctx context.Context, method string, o Order) (Listing, error) {
 	switch method {
 	case surveyConnections:
-		return json.Marshal(s.list(o.query))
+		return s.list(o.Query), nil
+	case surveyChannels:
+		return s.listChannels(o.Pattern), nil
 	case surveySubscribe:
-		if err := s.mayExist(o.Channel); err != nil || !o.names() {
-			return nil, fmt.Errorf("survey %s: bad request", method)
-		}
-		q := o.query
+		q := o.Query
 		q.Channel = ""
-		return s.each(ctx, q, func(ctx context.Context, c *client) bool { return c.serverSubscribe(ctx, o.Channel) })
+		return s.each(ctx, q, func(ctx context.Context, c *client) error { return c.serverSubscribe(ctx, o) }), nil
 	case surveyUnsubscribe:
-		if o.Channel == "" {
-			return nil, fmt.Errorf("survey %s: no channel", method)
-		}
-		return s.each(ctx, o.query, func(_ context.Context, c *client) bool {
-			return c.dropWhere(unsubServer, "server unsubscribe", func(name string, _ *subscription) bool { return name == o.Channel }) > 0
-		})
+		code, reason := o.unsubscription()
+		return s.each(ctx, o.Query, func(_ context.Context, c *client) error {
+			if c.dropWhere(code, reason, func(name string, _ *subscription) bool { return name == o.Channel }) == 0 {
+				return errNothing
+			}
+			return nil
+		}), nil
 	case surveyDisconnect:
-		if !o.names() {
-			return nil, fmt.Errorf("survey %s: of whom?", method)
-		}
-		return s.disconnect(o)
-	case surveyDrain:
-		return s.orderDrain(o)
+		return s.all(o, func(c *client) { c.close(o.goodbye()) }), nil
+	case surveyRefresh:
+		return s.all(o, func(c *client) { c.serverRefresh(o) }), nil
+	case surveySend:
+		return s.all(o, func(c *client) { c.message(o.Data) }), nil
 	}
-	return nil, fmt.Errorf("no such survey: %s", method)
+	return s.orderDrain(o)
 }
 
-func (s *Service) disconnect(o order) ([]byte, error) {
-	bye := byeForceNoReconnect
-	if o.Reconnect {
-		bye = byeForceReconnect
-	}
-	found := s.matching(o.query)
-	for _, c := range found {
-		c.close(bye)
-	}
-	return json.Marshal(listing{Total: len(found)})
-}
-
-func (s *Service) orderDrain(o order) ([]byte, error) {
+func (s *Service) orderDrain(o Order) (Listing, error) {
 	if o.Node != s.o.NodeID {
-		return json.Marshal(listing{})
+		return Listing{}, nil
 	}
 	if s.o.DrainOrdered == nil {
-		return nil, fmt.Errorf("node %s can't be drained", s.o.NodeID)
+		return Listing{}, fmt.Errorf("node %s can't be drained", s.o.NodeID)
 	}
 	s.log.Warn("drain ordered by an operator")
 	s.o.DrainOrdered()
-	return json.Marshal(listing{Total: 1})
+	return Listing{Total: 1}, nil
 }
 
-// each has the matching clients do something in their turn, and counts those where it was done before ctx ended.
-func (s *Service) each(ctx context.Context, q query, do func(context.Context, *client) bool) ([]byte, error) {
-	var done atomic.Int64
+// errNothing says that there was nothing to do at a client.
+var errNothing = errors.New("nothing to do")
+
+// each has the matching clients do something in their turn, and counts where it was done, and where it was refused or not done before ctx
+// ended. A client that goes meanwhile is not counted.
+func (s *Service) each(ctx context.Context, q Query, do func(context.Context, *client) error) Listing {
+	var mu sync.Mutex
+	var l Listing
 	var g errgroup.Group
 	g.SetLimit(ordersAtOnce)
 	for _, c := range s.matching(q) {
 		g.Go(func() error {
-			if c.ask(ctx, func(ctx context.Context) bool { return do(ctx, c) }) {
-				done.Add(1)
+			err := c.asked(ctx, func(ctx context.Context) error { return do(ctx, c) })
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				l.Total++
+			case !errors.Is(err, errNothing):
+				code, _ := Refusal(err)
+				l.refuse(code, 1)
 			}
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	return json.Marshal(listing{Total: int(done.Load())})
+	_ = g.Wait() // nothing that was started answers an error
+	return l
 }
 
-// serverSubscribe subscribes the client to a channel by the server's decision: its permissions are not asked. The client is told by a push. It
-// holds for this connection alone; a token's channels come again with every connection.
-func (c *client) serverSubscribe(ctx context.Context, name string) bool {
-	ns, err := c.s.o.Table.Lookup(name)
-	if err != nil {
-		return false
+// asked is ask with an error: errNothing when the connection has ended, the context's when that ends first.
+func (c *client) asked(ctx context.Context, do func(context.Context) error) error {
+	result := make(chan error, 1)
+	if c.ask(ctx, func(ctx context.Context) bool { result <- do(ctx); return true }) {
+		return <-result
 	}
-	sub := &subscription{ns: ns, serverSide: true}
-	if err := c.reserve(name, sub); err != nil {
-		return errors.Is(err, errAlreadySub) // it is where it should be
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	req := &protocol.SubscribeRequest{Channel: name, JoinLeave: true, Positioned: true}
-	err = c.enter(ctx, req, sub, func(j feed.Joined, _ int) (func() []byte, error) {
-		return func() []byte {
-			r := c.subscribeResult(req, sub, j)
-			return pushFrame(c.format, &protocol.Push{Channel: name, Subscribe: &protocol.Subscribe{
-				Recoverable: r.Recoverable, Positioned: r.Positioned, Epoch: r.Epoch, Offset: r.Offset}})
-		}, nil
-	})
-	if err != nil {
-		c.s.log.Warn("ordered subscription failed", "client", c.id, "channel", name, "error", err)
-	}
-	return err == nil
+	return errNothing
 }
 
-// revoked ends what rests on a revoked token: connections, and subscriptions that a token of their own was needed for.
-func (s *Service) revoked(r bus.Revocation) {
-	s.mu.Lock()
-	all := s.listLocked()
-	s.mu.Unlock()
-	for _, c := range all {
-		c.mu.Lock()
-		hit := c.state == connected && revokes(r, c.claims.User, c.claims.Session, c.claims.ID, c.claims.IssuedAt)
-		look := c.working // a subscribe may be under way with such a token
-		for _, sub := range c.subs {
-			look = look || sub.token.Channel != ""
-		}
-		c.mu.Unlock()
-		switch {
-		case hit:
-			c.close(byeForceNoReconnect)
-		case look:
-			c.order(func(context.Context) {
-				c.dropWhere(unsubServer, "token revoked", func(_ string, sub *subscription) bool {
-					t := sub.token
-					return t.Channel != "" && revokes(r, t.User, t.Session, t.ID, t.IssuedAt)
-				})
-			})
+// all does something that takes no time with the matching clients.
+func (s *Service) all(o Order, do func(*client)) Listing {
+	except := make(map[string]bool, len(o.Except))
+	for _, id := range o.Except {
+		except[id] = true
+	}
+	var l Listing
+	for _, c := range s.matching(o.Query) {
+		if !except[c.id] {
+			do(c)
+			l.Total++
 		}
 	}
-}
-
-func revokes(r bus.Revocation, user, session, id string, issued time.Time) bool {
-	return !issued.After(r.Before) && (r.User != "" && r.User == user || r.Session != "" && r.Session == session || r.Token != "" && r.Token == id)
+	return l
 }
 
 // survey asks the whole fleet and adds the answers up.
-func (s *Service) survey(ctx context.Context, method string, o order) (listing, error) {
-	params, err := json.Marshal(o)
+func (s *Service) survey(ctx context.Context, method string, o Order) (Listing, error) {
+	if err := s.check(method, o); err != nil {
+		return Listing{}, err
+	}
+	params, err := encodeOrder(o)
 	if err != nil {
-		return listing{}, err
+		return Listing{}, err
+	}
+	if len(params) > limit.OrderBytes {
+		return Listing{}, errLimitExceeded
+	}
+	// A little less than the command has: a node that doesn't answer is named, rather than the command failed.
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-surveyMargin))
+		defer cancel()
 	}
 	answers, missing, err := s.o.Bus.Survey(ctx, method, params)
 	if err != nil {
-		return listing{}, err
+		return Listing{}, err
 	}
-	all := listing{Connections: []connection{}}
+	all := Listing{Connections: []Connection{}}
 	for _, a := range answers {
-		var l listing
+		var l Listing
 		if a.Error != "" || json.Unmarshal(a.Data, &l) != nil {
 			all.Missing = append(all.Missing, a.Node)
 			continue
 		}
-		all.Total += l.Total
-		all.Connections = append(all.Connections, l.Connections...)
+		all.add(l)
 	}
 	for _, n := range missing {
 		all.Missing = append(all.Missing, n.ID)
@@ -198,54 +281,4 @@ func (s *Service) survey(ctx context.Context, method string, o order) (listing, 
 	return all, nil
 }
 
-// rpcSurvey answers a call with a survey by an order.
-func rpcSurvey(method string, valid func(*Service, order) error) rpcMethod {
-	return func(ctx context.Context, c *client, data []byte) (any, error) {
-		var o order
-		if len(data) > 0 && json.Unmarshal(data, &o) != nil {
-			return nil, errBadRequest
-		}
-		if err := valid(c.s, o); err != nil {
-			return nil, err
-		}
-		// A little less than the command has: a node that doesn't answer is named, rather than the command failed.
-		if end, ok := ctx.Deadline(); ok {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithDeadline(ctx, end.Add(-200*time.Millisecond))
-			defer cancel()
-		}
-		return c.s.survey(ctx, method, o)
-	}
-}
-
-// mayExist answers why there can't be such a channel, as commands do.
-func (s *Service) mayExist(name string) error {
-	if _, err := s.o.Table.Lookup(name); err != nil {
-		return channelError(err)
-	}
-	return bad(s.o.Streams.Check(name) != nil)
-}
-
-func bad(wrong bool) error {
-	if wrong {
-		return errBadRequest
-	}
-	return nil
-}
-
-// rpcRevoke refuses tokens from now on, and disconnects who holds them, on every node: those of a user, of a session, or one alone.
-func rpcRevoke(ctx context.Context, c *client, data []byte) (any, error) {
-	var req struct {
-		User    string `json:"user"`
-		Session string `json:"session"`
-		Token   string `json:"token"`
-	}
-	if json.Unmarshal(data, &req) != nil {
-		return nil, errBadRequest
-	}
-	err := c.s.o.Bus.Revoke(ctx, bus.Revocation{User: req.User, Session: req.Session, Token: req.Token})
-	if errors.Is(err, bus.ErrInvalid) || errors.Is(err, bus.ErrTooLarge) {
-		return nil, errBadRequest
-	}
-	return struct{}{}, err
-}
+const surveyMargin = 200 * time.Millisecond

@@ -89,7 +89,7 @@ func (c *client) subscribing(name string) bool {
 // only is the node's one client.
 func (n *node) only(t *testing.T) *client {
 	t.Helper()
-	found := n.matching(query{})
+	found := n.matching(Query{})
 	if len(found) != 1 {
 		t.Fatalf("%d clients", len(found))
 	}

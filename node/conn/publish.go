@@ -63,7 +63,7 @@ func (c *client) relay(ctx context.Context, name string, data []byte, id string)
 	if len(id) > limit.PublicationIDBytes {
 		return bus.Result{}, "", errBadRequest
 	}
-	info := c.info()
+	info := c.infoOn(name)
 	p := bus.Publication{Channel: name, Time: time.Now().UnixMilli(), Info: &info, History: bus.History{Size: ns.HistorySize, TTL: ns.HistoryTTL}}
 	if id != "" {
 		p.ID = clientID(who.User, id)

@@ -1,10 +1,8 @@
 package conn
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"time"
 
 	"github.com/centrifugal/protocol"
@@ -20,23 +18,9 @@ func (s *Service) methods() map[string]rpcMethod {
 		"node.info": rpcNodeInfo,
 		"time":      rpcTime,
 		"ack":       rpcAck,
-		// For operators.
-		"nodes":       operator(rpcNodes),
-		"connections": operator(rpcSurvey(surveyConnections, func(*Service, order) error { return nil })),
-		"subscribe":   operator(rpcSurvey(surveySubscribe, func(s *Service, o order) error { return cmp.Or(s.mayExist(o.Channel), bad(!o.names())) })),
-		"unsubscribe": operator(rpcSurvey(surveyUnsubscribe, func(_ *Service, o order) error { return bad(o.Channel == "") })),
-		"disconnect":  operator(rpcSurvey(surveyDisconnect, func(_ *Service, o order) error { return bad(!o.names()) })),
-		"drain":       operator(rpcSurvey(surveyDrain, func(_ *Service, o order) error { return bad(o.Node == "") })),
-		"revoke":      operator(rpcRevoke),
 	}
-	for name, m := range s.o.Methods {
-		all[name] = operator(func(ctx context.Context, _ *client, data []byte) (any, error) {
-			answer, err := m(ctx, data)
-			if errors.Is(err, ErrBadRequest) {
-				return nil, errBadRequest
-			}
-			return answer, err
-		})
+	for name, m := range s.operators {
+		all[name] = operator(m)
 	}
 	return all
 }

@@ -104,6 +104,8 @@ type Service struct {
 	reads    chan struct{} // places of readsAtOnce
 	greeting []byte        // the connect reply's data
 
+	operators map[string]operatorMethod // what of rpc is for operators
+
 	leaving   leaving
 	bodies    bodies
 	strangers strangers

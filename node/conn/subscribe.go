@@ -146,7 +146,7 @@ func (c *client) enterPresence(ctx context.Context, name string, sub *subscripti
 	c.mu.Lock()
 	sub.entered = true // first: an entry whose answer is lost must be removed, too
 	c.mu.Unlock()
-	return c.s.lease.Enter(ctx, name, c.info(), sub.ns.JoinLeave)
+	return c.s.lease.Enter(ctx, name, c.infoOn(name), sub.ns.JoinLeave)
 }
 
 // subscribeResult says where the subscription stands and what the client missed.
