@@ -7,7 +7,9 @@ import { EdgePanel } from "./edge/EdgePanel";
 import { useMeter } from "./edge/telemetry";
 import { Gate } from "./Gate";
 import { Header } from "./Header";
+import { placeOf } from "./logs/places";
 import { Notice } from "./Notice";
+import { OperatorsOnly } from "./OperatorsOnly";
 import { type Session, SessionProvider, useSessionState } from "./session";
 import { isTyping } from "./todos/keys";
 import { TodoPanel } from "./todos/TodoPanel";
@@ -19,7 +21,9 @@ import { ToastProvider } from "./ui/toast";
 const link = () => import("./link/LinkDialog");
 const help = () => import("./HelpDialog");
 const fleet = () => import("./fleet/FleetView");
+const logs = () => import("./logs/LogsView");
 const FleetView = lazy(fleet);
+const LogsView = lazy(logs);
 const LinkDialog = lazy(link);
 const HelpDialog = lazy(help);
 /** When the rest of the code is fetched, milliseconds after the start. */
@@ -41,7 +45,9 @@ export function App() {
 }
 
 const TABBED = ["todos", "chat", "edge"] as const;
-const VIEWS = [...TABBED, "nodes"] as const;
+/** Operators only. Their addresses may go on behind a slash. */
+const OPERATED = ["nodes", "logs"] as const;
+const VIEWS = [...TABBED, ...OPERATED] as const;
 type View = (typeof VIEWS)[number];
 const TABS: Record<(typeof TABBED)[number], { label: string; icon: IconName }> = {
   todos: { label: "Todos", icon: "list" },
@@ -51,7 +57,7 @@ const TABS: Record<(typeof TABBED)[number], { label: string; icon: IconName }> =
 
 function Shell({ session }: { session: Session }) {
   const isOperator = session.roles.includes("operator");
-  const view = useView(isOperator);
+  const { view, hash } = useView();
   const meter = useMeter();
   const [linking, setLinking] = useState(false);
   const [unread, setUnread] = useState(0);
@@ -59,7 +65,7 @@ function Shell({ session }: { session: Session }) {
   const [helping, setHelping] = useState(false);
   useEffect(() => {
     const timer = setTimeout(
-      () => void Promise.allSettled([link(), help(), ...(isOperator ? [fleet()] : [])]),
+      () => void Promise.allSettled([link(), help(), ...(isOperator ? [fleet(), logs()] : [])]),
       SETTLED,
     );
     const press = (event: KeyboardEvent) => {
@@ -97,13 +103,17 @@ function Shell({ session }: { session: Session }) {
           </Failure>
         </div>
       </main>
-      {view === "nodes" && (
-        <main className="fleet-frame" tabIndex={-1}>
-          <Failure what="The list of nodes">
-            <Suspense fallback={null}>
-              <FleetView />
-            </Suspense>
-          </Failure>
+      {(view === "nodes" || view === "logs") && (
+        <main className="operated" tabIndex={-1}>
+          {isOperator ? (
+            <Failure what={view === "nodes" ? "The list of nodes" : "The view of logs"} key={view}>
+              <Suspense fallback={<p className="operated-wait">Loading…</p>}>
+                {view === "nodes" ? <FleetView /> : <LogsView place={placeOf(hash)} />}
+              </Suspense>
+            </Failure>
+          ) : (
+            <OperatorsOnly what={view} />
+          )}
         </main>
       )}
       <nav className="tabs" aria-label="Panels">
@@ -137,14 +147,16 @@ function skip(event: MouseEvent): void {
   mains.find((main) => main.offsetParent !== null)?.focus();
 }
 
-/** The panel or view that the address names; the operators' one only for them. */
-function useView(isOperator: boolean): View {
+/** The panel or view that the address names, and the address. */
+function useView(): { view: View; hash: string } {
   const [hash, setHash] = useState(() => location.hash);
   useEffect(() => {
     const changed = () => setHash(location.hash);
     window.addEventListener("hashchange", changed);
     return () => window.removeEventListener("hashchange", changed);
   }, []);
-  const view = VIEWS.find((name) => `#${name}` === hash) ?? "todos";
-  return view === "nodes" && !isOperator ? "todos" : view;
+  const named = hash.slice(1);
+  const view =
+    VIEWS.find((name) => name === named) ?? OPERATED.find((name) => named.startsWith(`${name}/`)) ?? "todos";
+  return { view, hash };
 }

@@ -21,9 +21,14 @@ export function Header(props: { user: string; isOperator: boolean; onLink: () =>
       <ConnectionPill />
       <div className="top-actions">
         {isOperator && (
-          <a className="button quiet small" href="#nodes">
-            Nodes
-          </a>
+          <nav className="top-operator" aria-label="Operator">
+            <a className="button quiet small" href="#nodes">
+              Nodes
+            </a>
+            <a className="button quiet small" href="#logs">
+              Logs
+            </a>
+          </nav>
         )}
         <button type="button" className="button quiet wide-only" onClick={onLink}>
           <Icon name="devices" />

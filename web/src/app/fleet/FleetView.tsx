@@ -4,11 +4,11 @@ import { useQuery } from "@tanstack/react-query";
 import { useConnection } from "@tideline/react";
 import { useEffect, useRef, useState } from "react";
 import { asProblem } from "../session";
-import { Icon } from "../ui/Icon";
 import { useToast } from "../ui/toast";
 import "../styles/fleet.css";
 import FleetChart from "./FleetChart";
 import { EVERY, FleetHistory, formatAge, type NodeInfo } from "./model";
+import { OperatorHead } from "./OperatorHead";
 
 export default function FleetView() {
   const { rpc, isConnected, node: mine } = useConnection();
@@ -46,18 +46,10 @@ export default function FleetView() {
 
   return (
     <section className="fleet" aria-labelledby="fleet-title">
-      <div className="panel-head">
-        <h2 id="fleet-title">Nodes</h2>
-        <p className="faint tabular" role="status">
-          {query.data &&
-            `${nodes.length} alive, ${total.toLocaleString()} ${total === 1 ? "connection" : "connections"}`}
-        </p>
-        <span className="spring" />
-        <a className="button small" href="#todos">
-          <Icon name="close" size={16} />
-          Close
-        </a>
-      </div>
+      <OperatorHead id="fleet-title" title="Nodes" view="nodes">
+        {query.data &&
+          `${nodes.length} alive, ${total.toLocaleString()} ${total === 1 ? "connection" : "connections"}`}
+      </OperatorHead>
       {query.isError && (
         <p className="inline-problem" role="alert">
           The nodes can’t be listed: {messageOf(query.error)}. Trying again every {EVERY / 1000} s.
