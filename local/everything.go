@@ -15,6 +15,7 @@ import (
 
 	"tideline/local/balancer"
 	"tideline/node/server"
+	"tideline/node/stream/docker"
 )
 
 // everything is the whole system. Its parts end in the reverse of the order in which a request passes them: nodes first (they close
@@ -93,9 +94,11 @@ func startRedis() (*miniredis.Miniredis, error) {
 
 func (e *everything) openNodes(ctx context.Context, secrets string) ([]balancer.Target, error) {
 	var targets []balancer.Target
+	engine := e.engine()
 	for i := range e.settings.nodes {
 		config := server.Config{NodeID: fmt.Sprintf("node-%d", i+1), Stage: e.settings.stage, RedisURL: e.settings.redisURL,
-			TokenSecrets: secrets, TrustedHops: 1, Scheme: "http", DrainWindow: drainWindow}
+			TokenSecrets: secrets, TrustedHops: 1, Scheme: "http", DrainWindow: drainWindow,
+			DockerHost: engine.host, DockerCerts: engine.certs}
 		public, err := loopback(ctx)
 		if err != nil {
 			return nil, err
@@ -112,6 +115,20 @@ func (e *everything) openNodes(ctx context.Context, secrets string) ([]balancer.
 		targets = append(targets, balancer.Target{Name: config.NodeID, URL: urlOf(public), Health: urlOf(private).JoinPath("readyz")})
 	}
 	return targets, nil
+}
+
+// engine is the Docker Engine to watch. One that nodes can't take, say ssh://…, may be set for other programs: that must not keep all of this from
+// starting.
+func (e *everything) engine() dockerSettings {
+	d := e.settings.docker
+	if d.host == "" {
+		return dockerSettings{}
+	}
+	if err := docker.CheckHost(d.host, d.certs); err != nil {
+		e.log.Warn("containers can't be watched: DOCKER_HOST is not one for nodes", "error", err)
+		return dockerSettings{}
+	}
+	return d
 }
 
 // run serves until ctx ends or a part fails, and returns when every part has ended.

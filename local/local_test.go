@@ -66,8 +66,22 @@ func TestMistakesAreReportedByName(t *testing.T) {
 	}
 }
 
+// A DOCKER_HOST that is meant for other programs does not keep the system from starting; one for nodes reaches them.
+func TestDockerHost(t *testing.T) {
+	for value, want := range map[string]string{"": "", "ssh://root@far": "", "tcp://far": "", "unix:///run/d.sock": "unix:///run/d.sock", "tcp://far:2375": "tcp://far:2375"} {
+		s, err := parse(nil, env("DOCKER_HOST", value))
+		if err != nil {
+			t.Errorf("%q: %v", value, err)
+		}
+		e := everything{settings: s, log: slog.New(slog.DiscardHandler)}
+		if got := e.engine(); got.host != want {
+			t.Errorf("%q: nodes get %q, want %q", value, got.host, want)
+		}
+	}
+}
+
 func TestUsageNamesEverySetting(t *testing.T) {
-	for _, name := range []string{"PORT", "NODES", "STICKY", "REDIS_URL", "STAGE", "TOKEN_SECRETS", "DATA_DIR", "LOG_LEVEL", "LOG_FORMAT", "-dev", "-balance", "-api", "-functions"} {
+	for _, name := range []string{"PORT", "NODES", "STICKY", "REDIS_URL", "STAGE", "TOKEN_SECRETS", "DATA_DIR", "DOCKER_HOST", "DOCKER_CERT_PATH", "LOG_LEVEL", "LOG_FORMAT", "-dev", "-balance", "-api", "-functions"} {
 		if !strings.Contains(usage, "  "+name+" ") {
 			t.Errorf("%s is missing", name)
 		}

@@ -33,6 +33,7 @@ type settings struct {
 	stage    string
 	secrets  string // TOKEN_SECRETS; empty: kept in the data folder
 	data     string
+	docker   dockerSettings
 	dev      bool
 	level    slog.Level
 	json     bool
@@ -40,6 +41,9 @@ type settings struct {
 	targets []balancer.Target // balance
 	api     *url.URL          // balance
 }
+
+// dockerSettings name the Docker Engine whose containers operators may watch; host is empty for none.
+type dockerSettings struct{ host, certs string }
 
 type mode int
 
@@ -68,6 +72,8 @@ Environment:
   STAGE         prefix of the keys in Redis (default: dev)
   TOKEN_SECRETS secrets of tokens, comma separated (default: made at the first start, kept in DATA_DIR)
   DATA_DIR      where todos and secrets are kept (default: .tideline)
+  DOCKER_HOST   Docker Engine whose containers operators may watch, unix:///var/run/docker.sock or tcp://host:port (default: none)
+  DOCKER_CERT_PATH  folder with ca.pem, cert.pem and key.pem, for a DOCKER_HOST of tcp:// with TLS
   LOG_LEVEL     debug, info, warn or error (default: info)
   LOG_FORMAT    text or json (default: text)
 
@@ -77,7 +83,7 @@ Ctrl-C stops everything within five seconds; a second one ends at once.
 // parse reads arguments and environment; the error names everything that is wrong.
 func parse(args []string, getenv func(string) string) (settings, error) {
 	s := settings{redisURL: getenv("REDIS_URL"), stage: cmp.Or(getenv("STAGE"), "dev"), secrets: getenv("TOKEN_SECRETS"),
-		data: cmp.Or(getenv("DATA_DIR"), ".tideline")}
+		data: cmp.Or(getenv("DATA_DIR"), ".tideline"), docker: dockerSettings{getenv("DOCKER_HOST"), getenv("DOCKER_CERT_PATH")}}
 	flags := flag.NewFlagSet("local", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	balance := flags.String("balance", "", "")
