@@ -1,17 +1,19 @@
 package main
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"tideline/shared/metric"
+	"tideline/shared/todo"
 )
 
 // emitted are the metrics of shared/metric that go to CloudWatch, by name, and the functions that measure.
@@ -37,7 +39,7 @@ func readCode(t *testing.T) emitted {
 		ast.Inspect(f, func(n ast.Node) bool {
 			switch x := n.(type) {
 			case *ast.SelectorExpr:
-				if of, ok := x.X.(*ast.Ident); ok && of.Name == "metric" && strings.HasPrefix(x.Sel.Name, prefix) && constants[x.Sel.Name] != "" {
+				if of, ok := x.X.(*ast.Ident); ok && of.Name == "metric" && strings.HasPrefix(x.Sel.Name, prefix) && !strings.HasPrefix(x.Sel.Name, "Dimension") && constants[x.Sel.Name] != "" {
 					out.metrics[constants[x.Sel.Name]] = true
 				}
 			case *ast.CallExpr:
@@ -52,6 +54,7 @@ func readCode(t *testing.T) emitted {
 		})
 	}
 	eachFile(t, filepath.Join("..", "node"), func(f *ast.File) { read(f, "Cloud") })
+	eachFile(t, "operate", func(f *ast.File) { read(f, "Cloud") })
 	eachFile(t, filepath.Join("..", "functions"), func(f *ast.File) { read(f, "") })
 	if len(out.metrics) < 15 || len(out.functions) < 5 {
 		t.Fatalf("the code was not read: %v", out)
@@ -76,22 +79,64 @@ func eachFile(t *testing.T, root string, read func(*ast.File)) {
 	}
 }
 
-var drawn = regexp.MustCompile(`\["(Tideline[^"]*)","([A-Za-z_]+)"(?:,"([A-Za-z]+)","([A-Za-z0-9]+)")?`)
+// sent is a metric that a widget, an alarm or a policy names: where it is named, and its namespace, name and dimensions.
+type sent struct {
+	where, namespace, name string
+	dimensions             map[string]string
+}
 
-// A widget, an alarm or a policy that names another metric or namespace than the code writes would stay empty for ever.
+// named lists every metric of our own that the template names.
+func named(t *testing.T, tm template) []sent {
+	t.Helper()
+	var all []sent
+	add := func(where string, namespace, name any, dimensions map[string]string) {
+		if space, _ := namespace.(string); strings.HasPrefix(space, "Tideline") {
+			all = append(all, sent{where, space, fmt.Sprint(name), dimensions})
+		}
+	}
+	for _, w := range dashboard(t, tm).Widgets {
+		for _, m := range w.Properties.Metrics {
+			dimensions := map[string]string{}
+			for i := 2; i+1 < len(m); i += 2 {
+				dimensions[fmt.Sprint(m[i])] = fmt.Sprint(m[i+1])
+			}
+			if len(m) > 1 {
+				add("widget "+w.Properties.Title, m[0], m[1], dimensions)
+			}
+		}
+	}
+	listed := func(v any) map[string]string {
+		dimensions := map[string]string{}
+		list, _ := v.([]any)
+		for _, d := range list {
+			dimensions[fmt.Sprint(at(d, "Name"))] = fmt.Sprint(at(d, "Value"))
+		}
+		return dimensions
+	}
+	for _, a := range tm.all(t, "AWS::CloudWatch::Alarm") {
+		add(a.ID, a.get("Namespace"), a.get("MetricName"), listed(a.get("Dimensions")))
+		queries, _ := a.get("Metrics").([]any)
+		for _, q := range queries {
+			m := at(q, "MetricStat.Metric")
+			add(a.ID, at(m, "Namespace"), at(m, "MetricName"), listed(at(m, "Dimensions")))
+		}
+	}
+	for _, p := range tm.all(t, "AWS::AutoScaling::ScalingPolicy") {
+		custom := p.get("TargetTrackingConfiguration.CustomizedMetricSpecification")
+		add(p.ID, at(custom, "Namespace"), at(custom, "MetricName"), listed(at(custom, "Dimensions")))
+	}
+	return all
+}
+
+// ofTheApp are measured by the todo application's functions alone.
+var ofTheApp = []string{metric.TasksCreated, metric.TasksCompleted, metric.TasksFailed}
+
+// Both ways. What is named is emitted: a widget, an alarm or a policy with another metric, namespace or dimension would stay empty for ever. What is emitted is
+// named: a figure that nobody looks at costs money by the month.
 func TestWhatIsDrawnAndWatchedIsWhatTheCodeEmits(t *testing.T) {
 	code := readCode(t)
 	everywhere(t, func(t *testing.T, tm template) {
 		namespace := ""
-		check := func(where, space, name string) {
-			t.Helper()
-			if space != namespace {
-				t.Errorf("%s: %s is not in %s, where the code writes", where, space, namespace)
-			}
-			if !code.metrics[name] {
-				t.Errorf("%s: nobody emits %s", where, name)
-			}
-		}
 		for _, f := range tm.all(t, "AWS::Lambda::Function") {
 			if stage, ok := f.get("Environment.Variables.STAGE").(string); ok {
 				namespace = metric.Namespace(stage)
@@ -101,30 +146,28 @@ func TestWhatIsDrawnAndWatchedIsWhatTheCodeEmits(t *testing.T) {
 			t.Errorf("nodes don't write to %s", namespace)
 		}
 		seen := map[string]bool{}
-		for _, m := range drawn.FindAllStringSubmatch(dashboard(t, tm), -1) {
-			seen[m[2]] = true
-			check("widget", m[1], m[2])
-			switch m[3] {
-			case metric.DimensionFunction:
-				if !code.functions[m[4]] {
-					t.Errorf("no function measures as %s", m[4])
+		for _, m := range named(t, tm) {
+			seen[m.name] = true
+			if m.namespace != namespace {
+				t.Errorf("%s: %s is not in %s, where the code writes", m.where, m.namespace, namespace)
+			}
+			if !code.metrics[m.name] {
+				t.Errorf("%s: nobody emits %s", m.where, m.name)
+			}
+			for name, value := range m.dimensions {
+				switch {
+				case name == metric.DimensionFunction && code.functions[value]:
+				case name == metric.DimensionGroup && m.name == metric.CloudConnections:
+				case name == "kind" && slices.Contains(ofTheApp, m.name) && (value == string(todo.Import) || value == string(todo.Export)):
+				default:
+					t.Errorf("%s: nobody sends %s with %s=%s", m.where, m.name, name, value)
 				}
-			case "", metric.DimensionGroup:
-			default:
-				t.Errorf("%s: nobody sends the dimension %s", m[2], m[3])
 			}
 		}
-		for _, name := range []string{metric.CloudConnections, metric.CloudLatency, metric.CloudGaps, metric.PublishFailures, metric.RequestLatency} {
-			if !seen[name] {
-				t.Errorf("no widget shows %s", name)
+		for name := range code.metrics {
+			if !seen[name] && (tm.Outputs["TodoTable"] != nil || !slices.Contains(ofTheApp, name)) {
+				t.Errorf("%s is emitted, and no widget shows it and no alarm watches it", name)
 			}
 		}
-		for _, a := range tm.all(t, "AWS::CloudWatch::Alarm") {
-			if space, _ := a.get("Namespace").(string); strings.HasPrefix(space, "Tideline") {
-				check(a.ID, space, a.get("MetricName").(string))
-			}
-		}
-		custom := tm.one(t, "AWS::AutoScaling::ScalingPolicy", "EdgeConnectionsPolicy").get("TargetTrackingConfiguration.CustomizedMetricSpecification")
-		check("scaling policy", at(custom, "Namespace").(string), at(custom, "MetricName").(string))
 	})
 }

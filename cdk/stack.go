@@ -59,7 +59,7 @@ func tag(stack awscdk.Stack, s settings.Settings) {
 }
 
 func edgeProps(s settings.Settings, builds edge.Builds) edge.Props {
-	return edge.Props{Stage: s.Stage, Protect: s.Prod, Builds: builds, Channels: s.Channels,
+	return edge.Props{Stage: s.Stage, Protect: s.Prod, Builds: builds, Channels: s.Channels, Runbook: s.RunbookURL,
 		Network: edge.Network{Zones: s.Zones, VPCID: s.VPCID, Subnets: s.SubnetIDs, PublicSubnets: s.PublicSubnetIDs, Shell: s.Shell},
 		Front:   edge.Front{Public: s.Edge == settings.EdgeALB, Domain: s.DomainName, CertificateARN: s.CertificateARN, WebACLARN: s.WebACLARN},
 		Cache:   edge.Cache{Kind: s.Cache, Engine: s.Engine, NodeType: s.CacheNodeType, Shards: s.CacheShards, URL: s.RedisURL},

@@ -11,8 +11,12 @@ esac
 set -- -c "stage=$stage" "$@"
 
 step "doctor"
-looked=$(mktemp)
-trap 'rm -f "$looked"' EXIT INT TERM
+work=$(mktemp -d)
+looked=$work/looked
+deploying=
+quiet_no_more() { [ -z "$deploying" ] || { kill "$deploying" 2>/dev/null; wait "$deploying" || true; }; deploying=; }
+trap 'quiet_no_more; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
 if ! operate doctor "$@" >"$looked"; then
 	cat "$looked"
 	fail "nothing was deployed"
@@ -25,7 +29,13 @@ fi
 
 step "build and deploy"
 mkdir -p dist
-cdk deploy "$stack" --require-approval never --outputs-file "dist/outputs-$stage.json" "$@"
+marks=$(operate mark "$@")
+# A program of its own, and not `go run`, which would not pass the signal on that ends it.
+go build -o "$work/operate" ./cdk/operate
+"$work/operate" deploying -c "stage=$stage" &
+deploying=$!
+cdk deploy "$stack" --require-approval never --outputs-file "dist/outputs-$stage.json" --parameters "$stack:Deployments=$marks" "$@"
+quiet_no_more
 
 # The first deployment succeeds before its nodes are healthy, and CloudFront's address before every one of its places knows it.
 step "verify"

@@ -13,6 +13,7 @@ package edge
 
 import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsautoscaling"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudfront"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
@@ -36,11 +37,13 @@ type Props struct {
 	Builds Builds
 	// Channels is a JSON file of namespaces, for nodes and functions; empty means the ones that ship. docs/protocol.md has its form.
 	Channels string
-	Network  Network
-	Front    Front
-	Cache    Cache
-	Nodes    Nodes
-	Auth     Auth
+	// Runbook is the address at which an operator reads docs/operations.md; alarms and the dashboard link to its headings. Empty names the file.
+	Runbook string
+	Network Network
+	Front   Front
+	Cache   Cache
+	Nodes   Nodes
+	Auth    Auth
 }
 
 // Edge is the declared edge. Its fields are for widgets, alarms and outputs of the application.
@@ -53,9 +56,11 @@ type Edge struct {
 
 	VPC      awsec2.IVpc
 	Balancer awselasticloadbalancingv2.ApplicationLoadBalancer
-	Targets  awselasticloadbalancingv2.ApplicationTargetGroup
-	Group    awsautoscaling.AutoScalingGroup
-	NodeLogs awslogs.LogGroup
+	// Distribution is nil with Front.Public.
+	Distribution awscloudfront.Distribution
+	Targets      awselasticloadbalancingv2.ApplicationTargetGroup
+	Group        awsautoscaling.AutoScalingGroup
+	NodeLogs     awslogs.LogGroup
 	// BucketLogs is where the application's buckets send their access logs.
 	BucketLogs awss3.Bucket
 	// RolloutAlarms end an instance refresh that makes things worse.

@@ -94,6 +94,7 @@ func (e *Edge) declareCloudFront() {
 		props.WebAclId = str(front.WebACLARN)
 	}
 	d := awscloudfront.NewDistribution(e, str("Front"), props)
+	e.Distribution = d
 	e.serveAssets(d, headers)
 	Accept(d, "AwsSolutions-CFR1", "open to every country; a deployment that is not attaches a web ACL with a geo rule (webAclArn)")
 	Accept(d, "AwsSolutions-CFR2", "a web ACL is the deployer's choice (webAclArn), because it costs by the request")

@@ -1,6 +1,10 @@
 package edge
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+	"strings"
+)
 
 // CacheMembers are the names under which CloudWatch knows the cache's primaries and replicas: the value of the dimension CacheClusterId. Nil for a serverless
 // cache and for a Redis that exists.
@@ -38,3 +42,14 @@ func (e *Edge) ServerlessCache() *string {
 
 // Stage is Props.Stage.
 func (e *Edge) Stage() string { return e.props.Stage }
+
+// ConnectionsPerNode is what scaling aims at.
+func (e *Edge) ConnectionsPerNode() int { return e.props.Nodes.withDefaults().ConnectionsPerNode }
+
+// Runbook is the end of an alarm's description: where its heading is in docs/operations.md, or in the copy that Props.Runbook names.
+func (e *Edge) Runbook(heading string) string {
+	return "Runbook: " + e.RunbookPage() + "#" + strings.ToLower(heading)
+}
+
+// RunbookPage is where docs/operations.md is read.
+func (e *Edge) RunbookPage() string { return cmp.Or(e.props.Runbook, "docs/operations.md") }

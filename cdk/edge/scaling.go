@@ -40,10 +40,10 @@ func (e *Edge) declareRolloutAlarms() {
 	e.RolloutAlarms = []awscloudwatch.Alarm{
 		awscloudwatch.NewAlarm(e, str("NodeErrors"), &awscloudwatch.AlarmProps{Metric: errors, Threshold: num(50), EvaluationPeriods: num(3),
 			DatapointsToAlarm: num(2), TreatMissingData: awscloudwatch.TreatMissingData_NOT_BREACHING, // no errors, no data points
-			AlarmDescription: str("nodes answer requests with errors. Runbook: docs/operations.md, NodeErrors")}),
+			AlarmDescription: str("nodes answer requests with errors. " + e.Runbook("NodeErrors"))}),
 		awscloudwatch.NewAlarm(e, str("NodesUnhealthy"), &awscloudwatch.AlarmProps{Metric: unhealthy, Threshold: num(1),
 			ComparisonOperator: awscloudwatch.ComparisonOperator_GREATER_THAN_OR_EQUAL_TO_THRESHOLD, EvaluationPeriods: num(5), DatapointsToAlarm: num(5),
 			TreatMissingData: awscloudwatch.TreatMissingData_NOT_BREACHING, // the metric exists only while targets are registered
-			AlarmDescription: str("a node has been unhealthy for 5 minutes. Runbook: docs/operations.md, NodesUnhealthy")}),
+			AlarmDescription: str("a node has been unhealthy for 5 minutes. " + e.Runbook("NodesUnhealthy"))}),
 	}
 }

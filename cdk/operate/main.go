@@ -1,5 +1,5 @@
-// Command operate does what surrounds a deployment: doctor looks before it, verify after it, plan before a stack is destroyed, purge removes
-// what an earlier stack retained.
+// Command operate does what surrounds a deployment: doctor looks before it, mark and deploying tell the dashboard and the pager of it, verify looks
+// after it, plan before a stack is destroyed, purge removes what an earlier stack retained.
 package main
 
 import (
@@ -18,6 +18,8 @@ const usage = `usage: operate doctor [-c name=value]…     what would keep a de
        operate verify [URL] [-c stage=…]   whether a deployment, or make run, does what it should; without URL the deployed stack's
        operate plan -c stage=…             what would go and what would stay, if the stack were destroyed
        operate destroy -c stage=… --confirm=STAGE   destroy the stack, after saying what that means
+       operate mark -c stage=…             the parameter that marks the deployment which is about to begin on the dashboard
+       operate deploying -c stage=…        say that the stack is being updated, while it is, so that nobody is paged; until it is ended
        operate outputs -c stage=…          the outputs of the deployed stack
        operate purge -c stage=… --confirm=STAGE   delete what an earlier stack of that stage retained, data included
 `
@@ -80,7 +82,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	commands := map[string]func(context.Context, arguments, io.Writer) error{
 		"doctor": doctor, "verify": verify, "plan": plan, "outputs": outputs,
-		"destroy": destroy, "purge": purge}
+		"mark": mark, "deploying": deploying, "destroy": destroy, "purge": purge}
 	command, ok := commands[args[0]]
 	if !ok {
 		return errUsage

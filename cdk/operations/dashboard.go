@@ -1,16 +1,17 @@
 package operations
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscloudwatch"
-	"github.com/aws/aws-cdk-go/awscdk/v2/awselasticloadbalancingv2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/interfaces/interfacesawscloudwatch"
 	"github.com/aws/jsii-runtime-go"
-
-	"tideline/shared/metric"
 )
 
-// Widths of widgets, in the dashboard's 24 columns.
+// Widths and heights of widgets, in the dashboard's grid of 24 columns.
 const (
 	full    = 24
 	half    = 12
@@ -18,145 +19,79 @@ const (
 	widgetH = 6
 )
 
+// row of the dashboard: its title is a heading of docs/operations.md.
+type row struct {
+	title, asks string
+	widgets     []awscloudwatch.IWidget
+}
+
 // declareDashboard answers, top to bottom: is anyone hurt, where, why.
 func (o *Operations) declareDashboard() {
 	alarms := make([]interfacesawscloudwatch.IAlarmRef, len(o.alarms))
 	for i, a := range o.alarms {
 		alarms[i] = a
 	}
-	rows := [][]awscloudwatch.IWidget{
-		{awscloudwatch.NewAlarmStatusWidget(&awscloudwatch.AlarmStatusWidgetProps{Title: str("Alarms"), Alarms: &alarms, Width: num(full), Height: num(4)})},
-		o.users(), o.delivery(), o.balancer(), o.nodes(), o.redis(), o.lambdas(), o.measured(),
+	rows := []row{
+		{"Alarms", "Is anyone hurt?", []awscloudwatch.IWidget{
+			awscloudwatch.NewAlarmStatusWidget(&awscloudwatch.AlarmStatusWidgetProps{Title: str("Alarms"), Alarms: &alarms, Width: num(full), Height: num(5)})}},
+		{"Users", "How many are here, and how fast do they hear what happens?", o.users()},
+		{"Losses", "What did not arrive as it should have?", o.losses()},
+		{"Front", "Where? What browsers meet first", o.front()},
+		{"Nodes", "Where? The machines that hold the sockets", o.nodes()},
+		{"One node", "Choose it above", o.oneNode()},
+		{"Redis", "Where? What carries every publication", o.redis()},
+		{"Functions", "Where? REST, publishing, keys", o.lambdas()},
+		{"One function", "Choose it above", o.oneFunction()},
 	}
 	if o.app != nil {
-		rows = append(rows, o.tables())
+		rows = append(rows, row{"Data", "Where? The table, its stream, the queues", o.data()})
 	}
-	rows = append(rows, []awscloudwatch.IWidget{awscloudwatch.NewLogQueryWidget(&awscloudwatch.LogQueryWidgetProps{Title: str("Recent errors of nodes"),
-		LogGroupNames: &[]*string{o.edge.NodeLogs.LogGroupName()}, Width: num(full), Height: num(widgetH), View: awscloudwatch.LogQueryVisualizationType_TABLE,
-		QueryLines: jsii.Strings("fields @timestamp, msg, error, @logStream", `filter level = "ERROR"`, "sort @timestamp desc", "limit 50")})})
-	widgets := make([]*[]awscloudwatch.IWidget, len(rows))
-	for i := range rows {
-		widgets[i] = &rows[i]
+	rows = append(rows, row{"Logs", "Why?", o.logs()})
+	var widgets []*[]awscloudwatch.IWidget
+	for _, r := range rows {
+		title := awscloudwatch.NewTextWidget(&awscloudwatch.TextWidgetProps{Width: num(full), Height: num(1), Background: awscloudwatch.TextWidgetBackground_TRANSPARENT,
+			Markdown: str(fmt.Sprintf("## %s: %s [What is normal, what to do](%s#%s)", r.title, r.asks, o.edge.RunbookPage(), strings.ReplaceAll(strings.ToLower(r.title), " ", "-")))})
+		widgets = append(widgets, &[]awscloudwatch.IWidget{title}, &r.widgets)
 	}
 	o.Dashboard = awscloudwatch.NewDashboard(o.scope, str("Dashboard"), &awscloudwatch.DashboardProps{
-		DashboardName: str("tideline-" + o.edge.Stage()), DefaultInterval: awscdk.Duration_Hours(num(3)), Widgets: &widgets})
+		DashboardName: str("tideline-" + o.edge.Stage()), DefaultInterval: awscdk.Duration_Hours(num(3)), Widgets: &widgets, Variables: o.variables()})
+	o.mark(o.Dashboard.Node().DefaultChild().(awscloudwatch.CfnDashboard))
 }
 
-func graph(title string, width float64, left ...awscloudwatch.IMetric) awscloudwatch.IWidget {
-	return awscloudwatch.NewGraphWidget(&awscloudwatch.GraphWidgetProps{Title: str(title), Left: &left, Width: num(width), Height: num(widgetH),
-		LiveData: yes, LeftYAxis: &awscloudwatch.YAxisProps{Min: num(0)}})
-}
+// noInstance stands where the chosen instance's id goes; it is no instance.
+const noInstance = "i-00000000000000000"
 
-// own is a metric that our code sends, in the stage's namespace; the label is its dimension's value, or its name where it has none.
-func (o *Operations) own(name, statistic, label string, dimensions map[string]*string) awscloudwatch.IMetric {
-	return awscloudwatch.NewMetric(&awscloudwatch.MetricProps{Namespace: str(metric.Namespace(o.edge.Stage())), MetricName: str(name),
-		DimensionsMap: &dimensions, Statistic: str(statistic), Label: str(label), Period: awscdk.Duration_Minutes(num(1))})
-}
-
-func (o *Operations) users() []awscloudwatch.IWidget {
-	connections := func(statistic, label string) awscloudwatch.IMetric {
-		return o.own(metric.CloudConnections, statistic, label, map[string]*string{metric.DimensionGroup: o.edge.Group.AutoScalingGroupName()})
-	}
-	return []awscloudwatch.IWidget{
-		graph("Connections", half, connections("Sum", "all nodes"), connections("Average", "a node"), connections("Maximum", "the fullest node")),
-		graph("Nodes", half, o.edge.Targets.Metrics().HealthyHostCount(minutely("Minimum")), o.edge.Targets.Metrics().UnhealthyHostCount(minutely("Maximum"))),
-	}
-}
-
-// delivery is what nodes say of their messages, all nodes together.
-func (o *Operations) delivery() []awscloudwatch.IWidget {
-	sums := func(names ...string) []awscloudwatch.IMetric {
-		all := make([]awscloudwatch.IMetric, len(names))
-		for i, name := range names {
-			all[i] = o.own(name, "Sum", name, nil)
-		}
-		return all
-	}
-	return []awscloudwatch.IWidget{
-		graph("Publish to deliver, seconds", third, o.own(metric.CloudLatency, "p50", "p50", nil), o.own(metric.CloudLatency, "p99", "p99", nil)),
-		graph("Messages a minute", third, sums(metric.CloudDeliveries, metric.CloudPublications)...),
-		graph("What should be near 0, a minute", third, sums(metric.CloudErrors, metric.CloudDrops, metric.CloudGaps, metric.CloudFailedRecoveries,
-			metric.CloudSlowConsumers, metric.CloudResubscribes)...),
-	}
-}
-
-// measured is what functions say of themselves; the worker is the tasks function's second role, and measures under its name.
-func (o *Operations) measured() []awscloudwatch.IWidget {
-	publishers, servers := []string{"broadcast"}, []string{"session"}
-	if o.app != nil {
-		publishers, servers = append(publishers, "todos", "tasks", "outbox"), append(servers, "todos", "tasks")
-	}
-	each := func(name, statistic string, functions []string) []awscloudwatch.IMetric {
-		all := make([]awscloudwatch.IMetric, len(functions))
-		for i, f := range functions {
-			all[i] = o.own(name, statistic, f, map[string]*string{metric.DimensionFunction: str(f)})
-		}
-		return all
-	}
-	return []awscloudwatch.IWidget{
-		graph("Publications that failed, a minute", third, each(metric.PublishFailures, "Sum", publishers)...),
-		graph("Requests answered with 5xx, a minute", third, each(metric.RequestErrors, "Sum", servers)...),
-		graph("Requests: p99, seconds", third, each(metric.RequestLatency, "p99", servers)...),
-	}
-}
-
-func (o *Operations) balancer() []awscloudwatch.IWidget {
-	m := o.edge.Balancer.Metrics()
-	return []awscloudwatch.IWidget{
-		graph("Requests a minute", third, m.RequestCount(minutely("Sum")), m.NewConnectionCount(minutely("Sum"))),
-		graph("Errors a minute: the balancer's, the nodes'", third, m.HttpCodeElb(awselasticloadbalancingv2.HttpCodeElb_ELB_5XX_COUNT, minutely("Sum")),
-			o.edge.Targets.Metrics().HttpCodeTarget(awselasticloadbalancingv2.HttpCodeTarget_TARGET_5XX_COUNT, minutely("Sum"))),
-		graph("Open connections (each counts on both sides)", third, m.ActiveConnectionCount(minutely("Sum"))),
-	}
-}
-
-func (o *Operations) nodes() []awscloudwatch.IWidget {
-	ec2 := func(name, statistic string) awscloudwatch.IMetric {
-		return awscloudwatch.NewMetric(&awscloudwatch.MetricProps{Namespace: str("AWS/EC2"), MetricName: str(name), Statistic: str(statistic),
-			DimensionsMap: &map[string]*string{"AutoScalingGroupName": o.edge.Group.AutoScalingGroupName()}, Period: awscdk.Duration_Minutes(num(1))})
-	}
-	return []awscloudwatch.IWidget{graph("Nodes: processor, percent", half, ec2("CPUUtilization", "Average"), ec2("CPUUtilization", "Maximum")),
-		graph("Nodes: bytes a minute", half, ec2("NetworkIn", "Sum"), ec2("NetworkOut", "Sum"))}
-}
-
-func (o *Operations) redis() []awscloudwatch.IWidget {
-	var memory, processor, connections []awscloudwatch.IMetric
-	for _, member := range o.edge.CacheMembers() {
-		memory = append(memory, cacheMetric("DatabaseMemoryUsagePercentage", member, "Maximum"))
-		processor = append(processor, cacheMetric("EngineCPUUtilization", member, "Average"))
-		connections = append(connections, cacheMetric("CurrConnections", member, "Maximum"), cacheMetric("ReplicationLag", member, "Maximum"))
-	}
-	if name := o.edge.ServerlessCache(); name != nil {
-		memory = append(memory, serverlessMetric("BytesUsedForCache", name, "Maximum"))
-		processor = append(processor, serverlessMetric("ElastiCacheProcessingUnits", name, "Sum"))
-		connections = append(connections, serverlessMetric("CurrConnections", name, "Maximum"))
-	}
-	if len(memory) == 0 {
-		return []awscloudwatch.IWidget{awscloudwatch.NewTextWidget(&awscloudwatch.TextWidgetProps{Markdown: str("Redis is not this stack's: " + *o.edge.RedisEndpoint()), Width: num(full), Height: num(1)})}
-	}
-	return []awscloudwatch.IWidget{graph("Redis: memory", third, memory...), graph("Redis: processor", third, processor...), graph("Redis: connections, lag", third, connections...)}
-}
-
-func (o *Operations) lambdas() []awscloudwatch.IWidget {
-	var calls, errors, duration []awscloudwatch.IMetric
+// variables stand in the place of a copy of their row for each node and each function. CloudWatch can't tell our instances from the account's others: all
+// that have figures are offered.
+func (o *Operations) variables() *[]awscloudwatch.IVariable {
+	var functions []*awscloudwatch.VariableValue
 	for _, f := range o.functions() {
-		label := func(m awscloudwatch.Metric) awscloudwatch.IMetric {
-			return m.With(&awscloudwatch.MetricOptions{Label: str(f.name)})
-		}
-		calls = append(calls, label(f.Alias.MetricInvocations(minutely("Sum"))))
-		errors = append(errors, label(f.Alias.MetricErrors(minutely("Sum"))))
-		duration = append(duration, label(f.Alias.MetricDuration(minutely("p99"))))
+		functions = append(functions, &awscloudwatch.VariableValue{Label: str(f.name), Value: f.Lambda.FunctionName()})
 	}
-	return []awscloudwatch.IWidget{graph("Functions: calls a minute", third, calls...), graph("Functions: errors a minute", third, errors...),
-		graph("Functions: p99, ms", third, duration...)}
+	return &[]awscloudwatch.IVariable{
+		// A pattern and not a property, so that the query of the node's log follows it, too.
+		awscloudwatch.NewDashboardVariable(&awscloudwatch.DashboardVariableOptions{Id: str("node"), Label: str("Node"), Type: awscloudwatch.VariableType_PATTERN,
+			Value: str(noInstance), InputType: awscloudwatch.VariableInputType_SELECT, DefaultValue: awscloudwatch.DefaultValue_FIRST(),
+			Values: awscloudwatch.Values_FromSearchComponents(&awscloudwatch.SearchComponents{Namespace: str("AWS/EC2"), Dimensions: jsii.Strings("InstanceId"),
+				MetricName: str("CPUUtilization"), PopulateFrom: str("InstanceId")})}),
+		awscloudwatch.NewDashboardVariable(&awscloudwatch.DashboardVariableOptions{Id: str("function"), Label: str("Function"), Type: awscloudwatch.VariableType_PROPERTY,
+			Value: str("FunctionName"), InputType: awscloudwatch.VariableInputType_SELECT, DefaultValue: awscloudwatch.DefaultValue_Value(functions[0].Value),
+			Values: awscloudwatch.Values_FromValues(functions...)}),
+	}
 }
 
-func (o *Operations) tables() []awscloudwatch.IWidget {
-	t := o.app.Table
-	return []awscloudwatch.IWidget{
-		graph("Table: units a minute", third, t.MetricConsumedReadCapacityUnits(minutely("Sum")), t.MetricConsumedWriteCapacityUnits(minutely("Sum"))),
-		graph("Stream: age of the oldest change that was not announced, ms", third, o.app.Outbox.Alias.Metric(str("IteratorAge"), minutely("Maximum"))),
-		graph("Tasks: waiting, given up", third, o.app.Work.MetricApproximateNumberOfMessagesVisible(minutely("Maximum")),
-			o.app.WorkDead.MetricApproximateNumberOfMessagesVisible(minutely("Maximum"))),
+// graph is a line for each metric, and a vertical one for each of the last deployments.
+func (o *Operations) graph(title string, width float64, left ...awscloudwatch.IMetric) awscloudwatch.IWidget {
+	return awscloudwatch.NewGraphWidget(&awscloudwatch.GraphWidgetProps{Title: str(title), Left: &left, Width: num(width), Height: num(widgetH),
+		LiveData: yes, LeftYAxis: &awscloudwatch.YAxisProps{Min: num(0)}, VerticalAnnotations: &o.marks})
+}
+
+// table is the answer to a query of logs.
+func (o *Operations) table(title string, groups []awslogs.LogGroup, lines ...string) awscloudwatch.IWidget {
+	names := make([]*string, len(groups))
+	for i, g := range groups {
+		names[i] = g.LogGroupName()
 	}
+	return awscloudwatch.NewLogQueryWidget(&awscloudwatch.LogQueryWidgetProps{Title: str(title), LogGroupNames: &names, Width: num(half), Height: num(widgetH),
+		View: awscloudwatch.LogQueryVisualizationType_TABLE, QueryLines: jsii.Strings(lines...)})
 }

@@ -1,7 +1,7 @@
-// Package operations tells people what a deployment is doing: alarms, one of which pages, and a dashboard.
+// Package operations tells people what a deployment is doing: alarms, one of which pages, a dashboard, and saved queries of its logs.
 //
-// Everything it names is either a metric of AWS's own or one of shared/metric. docs/operations.md is the runbook; the description of each alarm
-// names its section.
+// Everything it names is either a metric of AWS's own or one of shared/metric. docs/operations.md is the runbook: it follows the dashboard row by
+// row, and has a heading for each alarm, which the alarm's description names.
 package operations
 
 import (
@@ -39,9 +39,10 @@ type Operations struct {
 	app    *todoapp.App
 	alarms []awscloudwatch.IAlarm // in the dashboard's order
 	pages  []awscloudwatch.IAlarm // those that mean that users are hurt
+	marks  []*awscloudwatch.VerticalAnnotation
 }
 
-// New declares topic, alarms and dashboard for an edge and what runs on it.
+// New declares topic, alarms, dashboard and queries for an edge and what runs on it.
 func New(scope constructs.Construct, id string, e *edge.Edge, p Props) *Operations {
 	o := &Operations{scope: constructs.NewConstruct(scope, str(id)), edge: e, app: p.App}
 	o.Topic = awssns.NewTopic(o.scope, str("Alarms"), &awssns.TopicProps{EnforceSSL: yes, DisplayName: str("Tideline alarms, stage " + e.Stage())})
@@ -50,7 +51,9 @@ func New(scope constructs.Construct, id string, e *edge.Edge, p Props) *Operatio
 	}
 	o.declareAlarms()
 	o.declarePage()
+	o.declareMarks()
 	o.declareDashboard()
+	o.declareQueries()
 	return o
 }
 
@@ -61,6 +64,21 @@ func (o *Operations) functions() []function {
 		all = append(all, function{"todos", o.app.Todos}, function{"tasks", o.app.Tasks}, function{"worker", o.app.Worker}, function{"outbox", o.app.Outbox})
 	}
 	return all
+}
+
+// publishers and servers are the names that functions measure under. The worker is the tasks function's second role, and measures under its name.
+func (o *Operations) publishers() []string {
+	if o.app == nil {
+		return []string{"broadcast"}
+	}
+	return []string{"broadcast", "todos", "tasks", "outbox"}
+}
+
+func (o *Operations) servers() []string {
+	if o.app == nil {
+		return []string{"session"}
+	}
+	return []string{"session", "todos", "tasks"}
 }
 
 type function struct {

@@ -50,6 +50,7 @@ var Keys = []Key{
 	{"operatorRole", "operator", "role that makes an operator"},
 	{"cognito", "false", "true makes a Cognito user pool with a login page and uses it as issuer"},
 	{"alarmEmail", "", "address that alarms are sent to"},
+	{"runbookUrl", "", "where your people read docs/operations.md, for the links of alarms and dashboard (default: its path)"},
 }
 
 // allowed words of the keys that take one of a few.

@@ -6,6 +6,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -54,6 +55,7 @@ const (
 	maxConnections = 1_000_000 // per node; what a node really holds is in docs/benchmarks.md
 	maxShards      = 90        // the default quota of nodes per ElastiCache cluster
 	maxZones       = 6
+	maxRunbookURL  = 512 // an alarm's description takes 1,024 characters
 )
 
 // Settings of one deployment, checked. Parse makes them.
@@ -101,6 +103,7 @@ type Settings struct {
 	Cognito      bool // make a user pool and use it as issuer
 
 	AlarmEmail string
+	RunbookURL string
 }
 
 // Region of the deployment, as the CDK's command line knows it; empty when nobody does.
@@ -129,6 +132,10 @@ func Parse(context map[string]any, region Region) (Settings, error) {
 	p.data(&s)
 	p.auth(&s)
 	s.AlarmEmail = p.matching("alarmEmail", emailPattern, "one e-mail address")
+	s.RunbookURL = p.text("runbookUrl")
+	if u, err := url.Parse(s.RunbookURL); s.RunbookURL != "" && (err != nil || u.Scheme != "https" || u.Host == "" || u.Fragment != "" || len(s.RunbookURL) > maxRunbookURL) {
+		p.wrong("runbookUrl", s.RunbookURL, fmt.Sprintf("an https:// address without a fragment, at most %d characters", maxRunbookURL))
+	}
 	if len(p.errs) > 0 {
 		return Settings{}, errors.Join(p.errs...)
 	}

@@ -71,7 +71,7 @@ func Open(ctx context.Context) (*Account, error) {
 
 // versions of the query APIs.
 var versions = map[string]string{"sts": "2011-06-15", "cloudformation": "2010-05-15", "ec2": "2016-11-15",
-	"elasticloadbalancing": "2015-12-01"}
+	"elasticloadbalancing": "2015-12-01", "monitoring": "2010-08-01"}
 
 // Ask calls an action of a query API and decodes its XML answer into out.
 func (a *Account) Ask(ctx context.Context, service, action string, parameters url.Values, out any) error {

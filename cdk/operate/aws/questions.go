@@ -23,16 +23,18 @@ func (a *Account) Caller(ctx context.Context) (c Caller, err error) {
 
 // Stack is a deployed stack; Status is empty when there is none.
 type Stack struct {
-	Status  string
-	Outputs map[string]string
+	Status     string
+	Outputs    map[string]string
+	Parameters map[string]string
 }
 
 // Stack asks for a stack by name.
 func (a *Account) Stack(ctx context.Context, name string) (Stack, error) {
 	var answer struct {
 		Stacks []struct {
-			Status  string                                    `xml:"StackStatus"`
-			Outputs []struct{ OutputKey, OutputValue string } `xml:"Outputs>member"`
+			Status  string                                          `xml:"StackStatus"`
+			Outputs []struct{ OutputKey, OutputValue string }       `xml:"Outputs>member"`
+			Values  []struct{ ParameterKey, ParameterValue string } `xml:"Parameters>member"`
 		} `xml:"DescribeStacksResult>Stacks>member"`
 	}
 	err := a.Ask(ctx, "cloudformation", "DescribeStacks", url.Values{"StackName": {name}}, &answer)
@@ -43,7 +45,10 @@ func (a *Account) Stack(ctx context.Context, name string) (Stack, error) {
 	if err != nil || len(answer.Stacks) == 0 {
 		return Stack{}, err
 	}
-	s := Stack{Status: answer.Stacks[0].Status, Outputs: map[string]string{}}
+	s := Stack{Status: answer.Stacks[0].Status, Outputs: map[string]string{}, Parameters: map[string]string{}}
+	for _, p := range answer.Stacks[0].Values {
+		s.Parameters[p.ParameterKey] = p.ParameterValue
+	}
 	for _, o := range answer.Stacks[0].Outputs {
 		s.Outputs[o.OutputKey] = o.OutputValue
 	}
