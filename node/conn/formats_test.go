@@ -20,10 +20,11 @@ import (
 // subprotocols by which the tests' clients ask for a format; JSON is what there is without one.
 var subprotocols = map[hub.Format][]string{formatProtobuf: {subprotocolProtobuf}}
 
-// eachFormat runs a test with clients of each of the WebSocket's formats.
+// eachFormat runs a test with clients of each format that both sides speak.
 func eachFormat(t *testing.T, test func(t *testing.T, f hub.Format)) {
 	t.Helper()
-	for name, f := range map[string]hub.Format{"json": formatJSON, "protobuf": formatProtobuf} {
+	for name, f := range map[string]hub.Format{"json": formatJSON, "protobuf": formatProtobuf,
+		"http_stream": formatStreamJSON, "http_stream protobuf": formatStreamProtobuf, "sse": formatSSE} {
 		t.Run(name, func(t *testing.T) { test(t, f) })
 	}
 }
@@ -38,7 +39,7 @@ func (n *node) speaking(f hub.Format) *node {
 // encode makes a message of commands that are written as lines of JSON; in JSON it is left as it is.
 func (r *raw) encode(lines string) []byte {
 	r.t.Helper()
-	if r.format != formatProtobuf {
+	if !formats[r.format].binary {
 		return []byte(lines)
 	}
 	var b []byte
@@ -67,7 +68,7 @@ func appendCommand(t testing.TB, b []byte, cmd *protocol.Command) []byte {
 // lines takes a message of the node's apart, into JSON.
 func (r *raw) lines(data []byte) []string {
 	r.t.Helper()
-	if r.format != formatProtobuf {
+	if !formats[r.format].binary {
 		return strings.Split(string(data), "\n")
 	}
 	var all []string

@@ -77,7 +77,7 @@ func TestFloodsOfWhatIsNoCommand(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := n.connect(t, token.Claims{User: "ann"})
 			for range 10 * 3 * commandsBurst {
-				if send(r.ws) != nil {
+				if send(r.ws.(*websocket.Conn)) != nil {
 					break // closed meanwhile
 				}
 			}
