@@ -46,6 +46,7 @@ func parse(args []string, stderr io.Writer) (s settings, err error) {
 	short := flags.Bool("smoke", false, "short and small: shows that it works, measures nothing")
 	flags.BoolVar(&s.env.pin, "pin", false, "servers on core 0, Redis and the generator on core 1")
 	flags.StringVar(&s.env.node, "node", "", "Tideline's binary; empty builds it")
+	flags.StringVar(&s.env.profiles, "profiles", "", "folder for profiles of a Tideline node under load; they cost CPU themselves")
 	flags.StringVar(&s.write, "write", "", "Markdown file whose tables are replaced by the results")
 	flags.StringVar(&s.env.root, "root", ".", "the repository")
 	if err := flags.Parse(args); err != nil {

@@ -107,14 +107,16 @@ func (m *measured) perMillion() float64 {
 }
 
 // run publishes for a time, waits until all has arrived, and checks. loose leaves the judgement of the verdict to the caller.
-func (b *bench) run(length time.Duration, loose bool, streams ...stream) (*measured, error) {
+func (b *bench) run(name string, length time.Duration, loose bool, streams ...stream) (*measured, error) {
 	b.swarm.Reset()
 	before, err := b.cpu()
 	if err != nil {
 		return nil, err
 	}
 	start := time.Now()
+	profiled := b.profile(name, length)
 	counts, err := b.publishAll(length, streams)
+	profiled()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", b.kind.name, err)
 	}

@@ -97,10 +97,10 @@ func (e *environment) with(k kind, nodes int, c crowd, use func(b *bench) error)
 func fan(e *environment, k kind, p plan, earlier figures) (f figures, err error) {
 	f = figures{}
 	err = e.with(k, 2, crowd{subscribers: p.subscribers}, func(b *bench) error {
-		at := func(rate float64, length time.Duration) (*measured, error) {
-			return b.run(length, false, stream{rate: rate, channels: []uint16{0}, size: size})
+		at := func(name string, rate float64, length time.Duration) (*measured, error) {
+			return b.run(name, length, false, stream{rate: rate, channels: []uint16{0}, size: size})
 		}
-		if _, err := at(50, p.step/2); err != nil { // warm
+		if _, err := at("warm", 50, p.step/2); err != nil { // warm
 			return err
 		}
 		for _, run := range []struct {
@@ -111,7 +111,7 @@ func fan(e *environment, k kind, p plan, earlier figures) (f figures, err error)
 			if run.rate == 0 {
 				continue
 			}
-			m, err := at(run.rate, run.length)
+			m, err := at(run.name, run.rate, run.length)
 			if err != nil {
 				return fmt.Errorf("%s: %w", run.name, err)
 			}
@@ -135,7 +135,7 @@ func (b *bench) highest(p plan) (rate float64, at *measured) {
 	low, high := 0.0, 0.0
 	try := 60.0
 	for range p.searches {
-		m, err := b.run(p.step, true, stream{rate: try, channels: []uint16{0}, size: size})
+		m, err := b.run("max", p.step, true, stream{rate: try, channels: []uint16{0}, size: size})
 		ok := err == nil && m.verdict.Clean() && m.lost == 0 && m.latency[0].Quantile(0.99) < latencyMost
 		if ok {
 			low, at = try, m
@@ -174,7 +174,7 @@ func many(e *environment, k kind, p plan, _ figures) (f figures, err error) {
 					continue
 				}
 			}
-			m, err := b.run(p.many, false, stream{rate: manyRate, channels: channels, size: size, viaHTTP: viaHTTP})
+			m, err := b.run(name, p.many, false, stream{rate: manyRate, channels: channels, size: size, viaHTTP: viaHTTP})
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
@@ -244,7 +244,7 @@ func kill(e *environment, k kind, p plan, _ figures) (f figures, err error) {
 			}
 			back <- time.Since(killed)
 		}()
-		m, err := b.run(p.kill, true, stream{rate: killRate, channels: []uint16{0}, size: size})
+		m, err := b.run("kill", p.kill, true, stream{rate: killRate, channels: []uint16{0}, size: size})
 		if err != nil {
 			return err
 		}
@@ -278,7 +278,7 @@ func stall(e *environment, k kind, p plan, _ figures) (f figures, err error) {
 				}
 				b.expected = func(uint16) int { return n - stallers }
 			}
-			m, err := b.run(length, false, s)
+			m, err := b.run(name, length, false, s)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
@@ -314,7 +314,7 @@ func hot(e *environment, k kind, p plan, _ figures) (f figures, err error) {
 			length  time.Duration
 			streams []stream
 		}{{"warm", p.others / 6, streams}, {"hot without", p.others, streams[:1]}, {"hot with", p.others, streams}} {
-			m, err := b.run(run.length, false, run.streams...)
+			m, err := b.run(run.name, run.length, false, run.streams...)
 			if err != nil {
 				return fmt.Errorf("%s: %w", run.name, err)
 			}

@@ -66,6 +66,8 @@ type environment struct {
 	pin bool
 	// node is Tideline's binary.
 	node string
+	// profiles is the folder for profiles of Tideline's first node; empty: none are taken.
+	profiles string
 }
 
 // system is one running system: a Redis, and two processes that hold sockets.
@@ -81,6 +83,7 @@ type system struct {
 	// publishHTTP by way of the nodes; nil where that makes no difference.
 	publishHTTP func(ctx context.Context, channel string, data []byte) error
 	token       func(i int) string
+	private     []string // base URLs of the nodes' private ports, where there are such
 	stop        []func()
 }
 
@@ -140,6 +143,7 @@ func startTideline(e *environment, s *system) error {
 	if err := s.joined(p, found[1]); err != nil {
 		return err
 	}
+	s.private = append(s.private, "http://"+found[2])
 	if len(s.nodes) > 1 {
 		return nil
 	}
