@@ -18,6 +18,8 @@ func (c *client) ping(now time.Time) {
 	case !ready:
 	case expired:
 		c.close(byeExpired)
+	case formats[c.format].mute:
+		c.out.Send(formats[c.format].ping)
 	case c.pinged.CompareAndSwap(0, now.UnixNano()):
 		c.out.Send(formats[c.format].ping)
 	}
@@ -45,13 +47,19 @@ func (c *client) wantPong() {
 // expireSubscriptions ends those whose token ran out without being refreshed; the client resubscribes with a new one. Those that the server made
 // for a time end with it.
 func (c *client) expireSubscriptions(now time.Time) {
+	lapsed := false
 	c.dropWhere(unsubExpired, "subscription expired", func(_ string, sub *subscription) bool {
 		if !sub.until.IsZero() && now.After(sub.until) {
 			return true
 		}
 		end := sub.token.Expires
-		return !end.IsZero() && now.After(end.Add(c.s.o.ExpiredGrace))
+		over := !end.IsZero() && now.After(end.Add(c.s.o.ExpiredGrace))
+		lapsed = lapsed || over
+		return over
 	})
+	if lapsed && c.uni() {
+		c.close(byeSubExpired) // it can't subscribe again, but come back
+	}
 }
 
 // dropWhere ends the subscriptions that a condition selects, and answers how many. The condition is called under c.mu. Subscriptions that

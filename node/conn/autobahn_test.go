@@ -22,10 +22,7 @@ import (
 // The public Autobahn fuzzing cases that apply, by their numbers, over a bare TCP connection. A node echoes nothing: where a case wants an echo, the
 // message is a command, padded with spaces, and its reply is the echo. What differs from a case is said in its row; docs/protocol.md lists it.
 
-const (
-	opContinue = 0x0
-	opPing     = 0x9
-)
+const opContinue = 0x0
 
 // wire makes one client frame: first is FIN, RSV and opcode.
 func wire(first byte, payload []byte) []byte {

@@ -40,6 +40,7 @@ type client struct {
 	budget  bucket // the reader's
 	stale   *time.Timer
 	format  hub.Format
+	heard   bool     // the reader's: a unidirectional client's request to connect has come
 	session *session // of an HTTP stream; nil elsewhere
 	counted *string  // Service.mu's: the user whose connection it counts as
 

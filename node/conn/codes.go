@@ -59,7 +59,9 @@ var (
 	byeBadRequest        = disconnect{3501, "bad request"}
 	byeStale             = disconnect{3502, "stale"}
 	byeForceNoReconnect  = disconnect{3503, "force disconnect"}
+	byeChannelLimit      = disconnect{3505, "channel limit"}
 	byeInappropriate     = disconnect{3506, "inappropriate protocol"}
+	byePermission        = disconnect{3507, "permission denied"}
 	byeNotAvailable      = disconnect{3508, "not available"}
 	byeProtocolError     = disconnect{1002, "protocol error"}
 	byeTooLarge          = disconnect{1009, "message too large"}

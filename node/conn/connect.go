@@ -17,23 +17,37 @@ func (c *client) connect(ctx context.Context, id uint32, req *protocol.ConnectRe
 	if c.is(connected) {
 		return nil, method, byeBadRequest
 	}
+	res, err := c.establish(ctx, req)
+	if err != nil {
+		return nil, method, err
+	}
+	c.out.Uncork(replyFrame(c.format, &protocol.Reply{Id: id, Connect: res}))
+	c.recovering.Store(0)
+	return nil, method, nil
+}
+
+// establish authenticates and subscribes. When it has, what the hub has for the connection is held back until the caller has answered.
+func (c *client) establish(ctx context.Context, req *protocol.ConnectRequest) (*protocol.ConnectResult, error) {
 	c.setState(refused)
 	claims, err := c.authenticate(ctx, req.Token)
 	if err != nil {
-		return nil, method, err
+		return nil, err
 	}
 	c.mu.Lock()
 	c.claims = claims
 	c.identity = channel.Identity{User: claims.User, Roles: claims.Roles}
 	c.mu.Unlock()
 	if !c.s.admit(c, claims.User) {
-		return nil, method, byeUserLimit
+		return nil, byeUserLimit
 	}
 	c.out.Cork()
 	subs, err := c.serverSubscriptions(ctx, claims.Channels, req.Subs)
+	if err == nil && c.uni() {
+		subs, err = c.wished(ctx, req.Subs, subs)
+	}
 	if err != nil {
 		c.abandon()
-		return nil, method, err
+		return nil, err
 	}
 	res := &protocol.ConnectResult{Client: c.id, Version: c.s.o.Version, Data: c.s.greeting, Subs: subs,
 		Ping: uint32((c.s.o.PingInterval + time.Second - 1) / time.Second), Pong: true}
@@ -44,12 +58,10 @@ func (c *client) connect(ctx context.Context, id uint32, req *protocol.ConnectRe
 	c.setState(connected)
 	c.stale.Stop()
 	if c.s.refuses(claims) {
-		return nil, method, byeInvalidToken // revoked while we were at it: who was not connected yet was passed over
+		return nil, byeInvalidToken // revoked while we were at it: who was not connected yet was passed over
 	}
 	c.s.log.Debug("connected", "client", c.id, "user", claims.User, "remote", c.remote, "sdk", req.Name)
-	c.out.Uncork(replyFrame(c.format, &protocol.Reply{Id: id, Connect: res}))
-	c.recovering.Store(0)
-	return nil, method, nil
+	return res, nil
 }
 
 // abandon takes the server-side subscriptions of a connect that has failed back, so that another one begins anew.

@@ -14,6 +14,7 @@ import (
 // Register puts the endpoints on the public mux.
 func (s *Service) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+Path, s.serveWebSocket)
+	mux.HandleFunc("GET "+PathUniWebSocket, s.serveUniWebSocket)
 	// These answer other methods themselves: a preflight among them.
 	mux.HandleFunc(PathStream, s.serveStream)
 	mux.HandleFunc(PathSSE, s.serveSSE)

@@ -35,6 +35,8 @@ type format struct {
 	frame func(build func([]byte) []byte) []byte
 	// ping is the frame of the server's ping, an empty reply.
 	ping []byte
+	// mute: nobody answers a ping.
+	mute bool
 	// bye is the last frame.
 	bye func(disconnect) []byte
 	// commands reads what a client sends; nil, with count and pong, where nothing is sent but the request to connect.
@@ -64,7 +66,7 @@ var formats = [hub.Formats]format{
 		frame: binaryFrame, ping: binaryFrame(appendEmptyProtobuf), bye: closeFrame,
 	},
 	formatUniJSON: {
-		message: websocket.TextMessage, encode: appendPushJSON, frame: textFrame, ping: textFrame(appendEmptyJSON), bye: pushAndClose,
+		message: websocket.TextMessage, encode: appendPushJSON, frame: textFrame, ping: pushAndPing(), bye: pushAndClose,
 	},
 	formatStreamJSON: {
 		stream: true, encode: appendLineJSON, commands: jsonCommands, count: countJSON, pong: isJSONPong,
@@ -83,6 +85,11 @@ var formats = [hub.Formats]format{
 func textFrame(build func([]byte) []byte) []byte         { return frame(opText, build) }
 func deflatedTextFrame(build func([]byte) []byte) []byte { return deflated(opText, build) }
 func binaryFrame(build func([]byte) []byte) []byte       { return frame(opBinary, build) }
+
+// pushAndPing is the ping of pushes, which nobody answers, and that of the WebSocket, which every client answers without being asked to.
+func pushAndPing() []byte {
+	return append(textFrame(appendEmptyJSON), frame(opPing, func(b []byte) []byte { return b })...)
+}
 
 // pushAndClose says goodbye twice: a unidirectional client need not look at close frames.
 func pushAndClose(d disconnect) []byte {

@@ -14,6 +14,7 @@ const (
 	opText   = 0x1
 	opBinary = 0x2
 	opClose  = 0x8
+	opPing   = 0x9
 	opPong   = 0xa
 	final    = 0x80
 	rsv1     = 0x40 // compressed (RFC 7692)

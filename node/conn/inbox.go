@@ -45,6 +45,10 @@ func (c *client) affords(n int) bool {
 
 // accept puts a frame into the inbox, or handles it when it is only a pong.
 func (c *client) accept(data []byte) {
+	if c.uni() {
+		c.hear(data)
+		return
+	}
 	form := &formats[c.format]
 	if form.pong(data) {
 		if !c.pong() {

@@ -141,7 +141,7 @@ func TestProtocolPageCodes(t *testing.T) {
 		got = append(got, m[1]+" "+m[2])
 	}
 	for _, d := range []disconnect{byeProtocolError, byeNotUTF8, byeTooLarge, byeShutdown, byeServerError, byeExpired, byeSubExpired, byeSlow, byeInsufficientState,
-		byeForceReconnect, byeNoPong, byeTooManyRequests, byeInvalidToken, byeBadRequest, byeStale, byeForceNoReconnect, byeInappropriate, byeNotAvailable, byeUserLimit} {
+		byeForceReconnect, byeNoPong, byeTooManyRequests, byeInvalidToken, byeBadRequest, byeStale, byeForceNoReconnect, byeChannelLimit, byeInappropriate, byePermission, byeNotAvailable, byeUserLimit} {
 		want = append(want, d.Error())
 	}
 	if !slices.Equal(got, want) {
@@ -159,8 +159,8 @@ func TestProtocolPageCodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(regexp.MustCompile(`(?m)^\t(err|bye|unsub)\w+\s+= `).FindAll(code, -1)); n != 12+19+3 {
-		t.Errorf("codes.go has %d codes, this test knows %d", n, 12+19+3)
+	if n := len(regexp.MustCompile(`(?m)^\t(err|bye|unsub)\w+\s+= `).FindAll(code, -1)); n != 12+21+3 {
+		t.Errorf("codes.go has %d codes, this test knows %d", n, 12+21+3)
 	}
 }
 

@@ -20,21 +20,9 @@ const flagRejectUnrecovered = 1 << 1
 
 // subscribe checks, reserves the channel, and joins it. The reply is written by the hub, right before the first publication.
 func (c *client) subscribe(ctx context.Context, id uint32, req *protocol.SubscribeRequest) error {
-	ns, err := c.readable(req.Channel)
+	sub, err := c.permitted(ctx, req)
 	if err != nil {
 		return err
-	}
-	if req.Tf != nil || req.Type != 0 {
-		return errNotAvailable // tags filter, map and shared-poll subscriptions
-	}
-	sub := &subscription{ns: ns}
-	if ns.Token && req.Token == "" {
-		return errPermission
-	}
-	if req.Token != "" {
-		if sub.token, err = c.subscriptionToken(ctx, req.Channel, req.Token); err != nil {
-			return err
-		}
 	}
 	if err := c.reserve(req.Channel, sub); err != nil {
 		return err
@@ -48,6 +36,25 @@ func (c *client) subscribe(ctx context.Context, id uint32, req *protocol.Subscri
 			return replyFrame(c.format, &protocol.Reply{Id: id, Subscribe: c.subscribeResult(req, sub, j)})
 		}, nil
 	})
+}
+
+// permitted makes the subscription that is asked for, or says why the client may not have it.
+func (c *client) permitted(ctx context.Context, req *protocol.SubscribeRequest) (*subscription, error) {
+	ns, err := c.readable(req.Channel)
+	if err != nil {
+		return nil, err
+	}
+	if req.Tf != nil || req.Type != 0 {
+		return nil, errNotAvailable // tags filter, map and shared-poll subscriptions
+	}
+	if ns.Token && req.Token == "" {
+		return nil, errPermission
+	}
+	sub := &subscription{ns: ns}
+	if req.Token != "" {
+		sub.token, err = c.subscriptionToken(ctx, req.Channel, req.Token)
+	}
+	return sub, err
 }
 
 // reserve takes the channel's place among the client's, so that a second subscribe is told.

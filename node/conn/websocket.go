@@ -17,8 +17,11 @@ import (
 	"tideline/node/hub"
 )
 
-// Path of the WebSocket endpoint, as the SDKs expect it.
-const Path = "/connection/websocket"
+// Paths of the WebSocket endpoints, as the SDKs expect them.
+const (
+	Path             = "/connection/websocket"
+	PathUniWebSocket = "/connection/uni_websocket"
+)
 
 const (
 	// readBuffer is the size of the buffer that an idle connection keeps, in bytes.
@@ -51,6 +54,26 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	if ws, sock := s.upgrade(w, r, subprotocol, s.o.Compression && !protobuf); ws != nil {
 		if c := s.open(sock, r, format); c != nil {
 			// The HTTP server's goroutine and buffers end with this function; the reader has a stack of its own, and a small one.
+			go c.readWebSocket(ws)
+		}
+	}
+}
+
+// serveUniWebSocket takes the request to connect from the URL or as the first message.
+func (s *Service) serveUniWebSocket(w http.ResponseWriter, r *http.Request) {
+	if !s.hasRoom(w, r) {
+		return
+	}
+	req, err := connectInURL(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if ws, sock := s.upgrade(w, r, "", false); ws != nil {
+		if c := s.open(sock, r, formatUniJSON); c != nil {
+			if req != nil {
+				c.listen(req)
+			}
 			go c.readWebSocket(ws)
 		}
 	}
@@ -124,7 +147,9 @@ func (c *client) readWebSocket(ws *websocket.Conn) {
 		return nil
 	})
 	ws.SetPongHandler(func(string) error {
-		c.affords(1)
+		if !c.uni() || c.pinged.Load() == 0 || !c.pong() {
+			c.affords(1) // nobody asked
+		}
 		return nil
 	})
 	var err error
