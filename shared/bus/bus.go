@@ -70,6 +70,7 @@ type Publication struct {
 	Version uint64
 	// Info says which client published; nil for a server.
 	Info *ClientInfo
+	// Tags go along to every subscriber, at most limit.TagsBytes of them; trace.Tag is the trace's.
 	Tags map[string]string
 	// Time of the publication by the publisher's clock, in milliseconds since 1970.
 	Time   int64

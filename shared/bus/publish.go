@@ -3,13 +3,16 @@ package bus
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 	"unicode/utf8"
 
 	"tideline/shared/channel"
 	"tideline/shared/limit"
+	"tideline/shared/trace"
 )
 
 // headerBytes is the most that a publication's header may take: client info, tags and id together, as JSON.
@@ -87,9 +90,52 @@ return {'published', epoch, o}
 
 // Publish publishes p; see Publication and Result. It ends within the context, or limit.PublishTimeout.
 //
+// A sampled OpenTelemetry trace that ctx belongs to goes along in the tag trace.Tag, unless p has one or has no room for it, and gets a span of its own
+// where it is recorded.
+//
 // Errors: ErrInvalid and ErrTooLarge before anything is sent; ErrFenced; ErrUnavailable when no answer came in time: p may have been
 // published, and repeating the call with the same id is safe.
 func (b *Bus) Publish(ctx context.Context, p Publication) (Result, error) {
+	ctx, span := trace.Start(ctx, trace.Producer, "publish", channel.NamespaceOf(p.Channel), "messaging.system", "tideline",
+		"messaging.destination.name", p.Channel, "messaging.message.id", p.ID)
+	tagged, ok := traced(ctx, p)
+	res, err := b.publish(ctx, tagged)
+	if ok && errors.Is(err, ErrTooLarge) { // nothing was sent; the tag must not be what makes it so
+		res, err = b.publish(ctx, p)
+	}
+	switch {
+	case res.Duplicate:
+		span.Set("tideline.result", "duplicate")
+	case res.Superseded:
+		span.Set("tideline.result", "superseded")
+	}
+	span.End(err)
+	return res, err
+}
+
+// traced adds the trace's tag, where there is one to add.
+func traced(ctx context.Context, p Publication) (tagged Publication, ok bool) {
+	parent := trace.Parent(ctx)
+	if _, has := p.Tags[trace.Tag]; has || parent == "" {
+		return p, false
+	}
+	tags := maps.Clone(p.Tags) // the caller's
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	tags[trace.Tag] = parent
+	p.Tags = tags
+	return p, true
+}
+
+func tagsBytes(tags map[string]string) (n int) {
+	for k, v := range tags {
+		n += len(k) + len(v)
+	}
+	return n
+}
+
+func (b *Bus) publish(ctx context.Context, p Publication) (Result, error) {
 	if err := check(p); err != nil {
 		return Result{}, fmt.Errorf("publish on %.64q: %w", p.Channel, err)
 	}
@@ -164,9 +210,8 @@ func check(p Publication) error {
 	if err := channel.Validate(p.Channel); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	tags := 0
+	tags := tagsBytes(p.Tags)
 	for k, v := range p.Tags {
-		tags += len(k) + len(v)
 		if !utf8.ValidString(k) || !utf8.ValidString(v) {
 			return fmt.Errorf("%w: tags must be UTF-8", ErrInvalid)
 		}

@@ -41,6 +41,9 @@ var homes = []struct {
 	{"github.com/alicebob/miniredis/", []string{"local", "test"}, "the embedded Redis is for one process on one machine"},
 	{"go.etcd.io/bbolt", []string{"local", "*/bolt", "test"}, "the embedded store is for one process on one machine"},
 	{"github.com/danielgtaylor/huma/", []string{"functions"}, "REST is the functions' business"},
+	{"go.opentelemetry.io/otel/sdk", []string{"shared/trace/otlp"}, "functions don't link what records"},
+	{"go.opentelemetry.io/otel/exporters/", []string{"shared/trace/otlp"}, "functions don't link what records"},
+	{"go.opentelemetry.io/", []string{"shared/trace", "test"}, "one place knows OpenTelemetry"},
 	{"github.com/prometheus/", []string{"node", "functions", "local", "test"}, "shared packages count, their users export"},
 }
 

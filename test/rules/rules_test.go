@@ -94,6 +94,9 @@ func TestRulesCatch(t *testing.T) {
 		{"tideline/shared/todo", "go.etcd.io/bbolt", "embedded store"},
 		{"tideline/shared/todo/bolt", "go.etcd.io/bbolt", ""},
 		{"tideline/shared/bus", "github.com/prometheus/client_golang/prometheus", "export"},
+		{"tideline/shared/trace", "go.opentelemetry.io/otel/sdk/trace", "shared/trace/otlp"},
+		{"tideline/shared/trace/otlp", "go.opentelemetry.io/otel/sdk/trace", ""},
+		{"tideline/node/hub", "go.opentelemetry.io/otel/trace", "shared/trace"},
 		{"other/pkg", "fmt", "not in module"},
 	} {
 		got := strings.Join(Violations(c.pkg, []string{c.imports}), "; ")
@@ -118,7 +121,8 @@ func TestBinariesLinkOnlyWhatTheyNeed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			forbidden["./"+rel] = []string{"github.com/gorilla/websocket", "github.com/alicebob/miniredis/", "github.com/aws/aws-cdk-go/", "testing"}
+			forbidden["./"+rel] = []string{"github.com/gorilla/websocket", "github.com/alicebob/miniredis/", "github.com/aws/aws-cdk-go/",
+				"go.opentelemetry.io/otel/sdk/", "google.golang.org/grpc/", "testing"}
 		}
 	}
 	for binary, libraries := range forbidden {
