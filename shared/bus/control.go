@@ -203,13 +203,21 @@ func (e controlEar) Heard(channel string, m Message) {
 
 // Confirmed has revocations compared with Redis. A survey that was missed has a deadline, so nobody waits for it any more.
 func (e controlEar) Confirmed(channel string) {
-	if channel == revocationChannel {
+	switch channel {
+	case controlChannel:
+	case revocationChannel:
 		wake(e.c.catchUp)
+	default:
+		e.c.direct.listening(true)
 	}
 }
 
-// Interrupted needs nothing done: Confirmed follows.
-func (e controlEar) Interrupted(string) {}
+// Interrupted has direct messages wait; for the others nothing needs to be done: Confirmed follows.
+func (e controlEar) Interrupted(channel string) {
+	if channel != controlChannel && channel != revocationChannel {
+		e.c.direct.listening(false)
+	}
+}
 
 func (c *Control) take(data []byte) {
 	var req request

@@ -64,6 +64,8 @@ type directs struct {
 	mu      sync.Mutex
 	running context.Context                // set by Run before anything is heard
 	waiting map[string]chan<- directAnswer // by id
+	hears   chan struct{}                  // closed while answers can be heard
+	deaf    bool                           // they can't
 	busy    int                            // messages that are being answered
 	held    int                            // bytes of them
 }
@@ -78,7 +80,27 @@ func newDirects(asked func(context.Context, []byte) ([]byte, error)) *directs {
 		asked = func(context.Context, []byte) ([]byte, error) { return nil, errors.New("this node answers nothing") }
 	}
 	return &directs{address: randomHex(addressBytes), asked: asked, seen: make(map[string]struct{}, directMemory), order: make([]string, directMemory),
-		waiting: make(map[string]chan<- directAnswer)}
+		waiting: make(map[string]chan<- directAnswer), hears: make(chan struct{}), deaf: true}
+}
+
+// listening notes whether the server sends what comes to the address.
+func (d *directs) listening(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case on && d.deaf:
+		close(d.hears)
+	case !on && !d.deaf:
+		d.hears = make(chan struct{})
+	}
+	d.deaf = !on
+}
+
+// hearing is closed while answers can be heard.
+func (d *directs) hearing() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.hears
 }
 
 // addressBytes is how much randomness an address has: it is no secret, but must not come twice.
@@ -116,6 +138,11 @@ func (c *Control) Ask(ctx context.Context, address string, data []byte) ([]byte,
 		delete(c.direct.waiting, id)
 		c.direct.mu.Unlock()
 	}()
+	select {
+	case <-c.direct.hearing(): // an answer that comes earlier would be lost
+	case <-ctx.Done():
+		return nil, unavailable("ask", ctx.Err())
+	}
 	deadline, _ := ctx.Deadline()
 	heard, err := c.bus.send(ctx, address, direct{ID: id, From: c.direct.address, Millis: time.Until(deadline).Milliseconds()}, data)
 	switch {

@@ -93,6 +93,36 @@ func testDirectMessages(t *testing.T, o Options) {
 	}
 }
 
+// Who has just begun, or whose connection is being rebuilt, asks when it can hear the answer: it would wait in vain otherwise.
+func TestAskWaitsUntilItHears(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	b := openTest(t, Options{URL: server.URL()})
+	answerer, _ := startAsked(t, b, "answerer", func(context.Context, []byte) ([]byte, error) { return nil, nil })
+	for range 20 {
+		c := b.NewControl(b.NewLease(LeaseOptions{Node: "asker"}), ControlOptions{})
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- c.Run(ctx) }()
+		if _, err := c.Ask(t.Context(), answerer.Address(), nil); err != nil {
+			t.Error(err)
+		}
+		controlEar{c}.Interrupted(directChannel + c.Address())
+		short, end := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		_, err := c.Ask(short, answerer.Address(), nil)
+		wantErr(t, err, ErrUnavailable)
+		end()
+		controlEar{c}.Confirmed(directChannel + c.Address())
+		if _, err := c.Ask(t.Context(), answerer.Address(), nil); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A message that is heard twice is answered once; one that is not answered is an error at the deadline, and a late answer nobody's.
 func TestDirectMessageOnce(t *testing.T) {
 	t.Parallel()
