@@ -11,7 +11,6 @@ import (
 	"unicode/utf8"
 
 	"tideline/node/hub"
-	"tideline/shared/limit"
 )
 
 // HTTP streams: one response that doesn't end is what the node sends, and requests to PathEmulation are what the client does. The request
@@ -188,7 +187,7 @@ func foreignSite(r *http.Request) bool {
 	return site != "" && site != "same-origin" && site != "none"
 }
 
-// body reads a request's body, which must come within limit.BodyTimeout; false: it has answered why not. What is read counts until release.
+// body reads a request's body, which must come within the handshake timeout; false: it has answered why not. What is read counts until release.
 func (s *Service) body(w http.ResponseWriter, r *http.Request) (held, bool) {
 	most := int64(s.o.MessageBytes)
 	size := most
@@ -205,7 +204,7 @@ func (s *Service) body(w http.ResponseWriter, r *http.Request) (held, bool) {
 		return held{}, false
 	}
 	control := http.NewResponseController(w)
-	err := control.SetReadDeadline(time.Now().Add(limit.BodyTimeout))
+	err := control.SetReadDeadline(time.Now().Add(s.o.HandshakeTimeout))
 	if err == nil {
 		b.data, err = io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	}

@@ -107,7 +107,8 @@ const (
 	// IdleTimeout is the load balancer's; HTTPIdleTimeout, the node's own for plain HTTP, must be longer or the balancer answers 502.
 	IdleTimeout     = 120 * time.Second
 	HTTPIdleTimeout = 130 * time.Second
-	// HandshakeTimeout bounds the time from the upgrade to a successful connect command.
+	// HandshakeTimeout bounds the time from the upgrade to a successful connect command, and how long a request's body may take to come
+	// (HTTP 408 past it).
 	HandshakeTimeout = 10 * time.Second
 	// MessageBytes is the largest frame a client may send. Disconnect 1009 past it. DataBytes < MessageBytes.
 	MessageBytes = 128 << 10
@@ -151,10 +152,8 @@ const (
 	ShedAge = StickyTTL
 )
 
-// HTTP streams, and the commands that come to them by requests. BodyTimeout < IdleTimeout; MessageBytes*100 < BodiesBytes.
+// HTTP streams, and the commands that come to them by requests. MessageBytes*100 < BodiesBytes.
 const (
-	// BodyTimeout is how long a request's body may take to come. HTTP 408 past it.
-	BodyTimeout = 10 * time.Second
 	// BodiesBytes bounds the bodies that a node holds in memory. HTTP 503 past it.
 	BodiesBytes = 64 << 20
 	// StrangersPerSecond and StrangersBurst bound how often one address may ask for sessions that a node doesn't hold and no other one takes

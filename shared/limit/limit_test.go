@@ -39,7 +39,7 @@ func TestInequalities(t *testing.T) {
 	if WorkAttempts+1 >= WorkReceives {
 		t.Error("a message must come once more after the last attempt, so that the task fails and says so")
 	}
-	less("a body has come before the balancer gives the connection up", BodyTimeout, IdleTimeout)
+	less("a body has come before the balancer gives the connection up", HandshakeTimeout, IdleTimeout)
 	if MessageBytes*100 >= BodiesBytes {
 		t.Error("a hundred of the longest bodies must fit")
 	}
