@@ -88,6 +88,9 @@ const (
 	reasonBytes                       = 123 // what a close frame has room for
 )
 
+// UntilMost is how far ahead the end of a subscription or a connection may be: clients are told in 32 bits of seconds.
+const UntilMost = 10 * 365 * 24 * time.Hour
+
 // ordersAtOnce is how many clients of a node carry one order out together.
 const ordersAtOnce = 64
 
@@ -102,11 +105,11 @@ func (s *Service) check(method string, o Order) error {
 		case o.Since != nil && ns.HistorySize == 0, o.Info != nil && !ns.Presence:
 			return errNotAvailable
 		}
-		return bad(!o.names() || o.Until != 0 && !o.end().After(time.Now()))
+		return bad(!o.names() || !o.ends())
 	case surveyUnsubscribe:
-		return bad(o.Channel == "" || !o.says(unsubscribeFirst, unsubscribeLast))
+		return bad(o.Channel == "" || !o.Unsubscribes())
 	case surveyDisconnect:
-		return bad(!o.names() || !o.says(disconnectFirst, disconnectLast))
+		return bad(!o.names() || !o.Disconnects())
 	case surveyRefresh:
 		return bad(!o.names() || !o.Expired && o.Until != 0 && !o.end().After(time.Now()))
 	case surveySend:
@@ -120,6 +123,18 @@ func (s *Service) check(method string, o Order) error {
 		return nil
 	}
 	return errMethodNotFound
+}
+
+// Disconnects reports whether code and reason are what a client can be told when it is disconnected.
+func (o Order) Disconnects() bool { return o.says(disconnectFirst, disconnectLast) }
+
+// Unsubscribes reports whether code and reason are what a client can be told when its subscription is ended.
+func (o Order) Unsubscribes() bool { return o.says(unsubscribeFirst, unsubscribeLast) }
+
+// ends reports whether Until is ahead, or not set.
+func (o Order) ends() bool {
+	ahead := time.Until(o.end())
+	return o.Until == 0 || o.Until > 0 && ahead > 0 && ahead <= UntilMost
 }
 
 // says reports whether code and reason are what a client can be told: SDKs take an empty reason for a lost connection, and one that is JSON

@@ -70,6 +70,9 @@ func (s *Service) remove(c *client) {
 	counts.Remove("", c.address)
 	if c.counted != nil {
 		counts.Remove(*c.counted, "")
+		if s.users[*c.counted]--; s.users[*c.counted] == 0 {
+			delete(s.users, *c.counted)
+		}
 	} else {
 		s.pending--
 	}
@@ -94,6 +97,7 @@ func (s *Service) admit(c *client, user string) bool {
 	counts.Add(user, "")
 	s.mu.Lock()
 	s.pending--
+	s.users[user]++
 	c.counted = &user
 	s.mu.Unlock()
 	return true

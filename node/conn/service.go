@@ -115,6 +115,7 @@ type Service struct {
 	sessions map[string]*client // HTTP streams
 	buckets  [][]*client        // by the second of the ping interval at which they are pinged
 	pending  int                // clients that have not connected yet
+	users    map[string]int     // connections by user
 	canaries int                // clients that are the node's own
 	closed   bool               // no newcomers
 	draining atomic.Bool
@@ -159,7 +160,7 @@ func New(o Options) (*Service, error) {
 	if o.PongTimeout >= o.PingInterval {
 		return nil, fmt.Errorf("conn: pong timeout %v must be under the ping interval %v", o.PongTimeout, o.PingInterval)
 	}
-	s := &Service{o: o, log: o.Log, clients: map[*client]struct{}{}, sessions: map[string]*client{}, closed: true, reads: make(chan struct{}, readsAtOnce),
+	s := &Service{o: o, log: o.Log, clients: map[*client]struct{}{}, users: map[string]int{}, sessions: map[string]*client{}, closed: true, reads: make(chan struct{}, readsAtOnce),
 		buckets: make([][]*client, max(4, int(o.PingInterval/tick)))}
 	s.operators = s.operatorMethods()
 	s.rpc = s.methods()
@@ -270,7 +271,11 @@ func (s *Service) nodeInfo() bus.NodeInfo {
 	if s.draining.Load() {
 		state = stateDraining
 	}
-	return bus.NodeInfo{Zone: s.o.Zone, Version: s.o.Version, State: state, Connections: s.count(), Channels: s.feed.Stats().Channels}
+	s.mu.Lock()
+	users := len(s.users)
+	s.mu.Unlock()
+	return bus.NodeInfo{Zone: s.o.Zone, Version: s.o.Version, State: state, Connections: s.count(), Channels: s.feed.Stats().Channels,
+		Users: users, Subscriptions: s.hub.Subscriptions()}
 }
 
 // members lists the presence entries of this node's clients, for a lease that begins anew.

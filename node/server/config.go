@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"tideline/node/aws"
+	"tideline/node/serverapi"
 	"tideline/node/stream/docker"
 	"tideline/shared/bus"
 	"tideline/shared/channel"
@@ -49,6 +50,8 @@ type Config struct {
 	TokenSecrets    string // as token.ParseSecrets takes it
 	KeysTable       string
 	Issuers         []token.Foreign
+	APIKeys         string    // of the server API, as serverapi.ParseKeys takes them
+	APIKeysFile     string    // or a file that has them; with neither there is no server API
 	RedisIAM        aws.Redis // User empty: the URL's user and password
 	AllowedOrigins  []string
 	ConnectOrigins  []string
@@ -90,6 +93,8 @@ var settings = []setting{
 	{"KEYS_TABLE", "", "DynamoDB table of the key ring that verifies tokens; this or TOKEN_SECRETS is required, both are allowed"},
 	{"OIDC_ISSUERS", "", "JSON list of OpenID Connect issuers whose tokens are taken, too; their keys come from KEYS_TABLE"},
 	{"TOKEN_SECRETS", "", "Secrets of access tokens, comma separated, at least 32 bytes each, or @/path/of/a/file that has them and is read again when it changes"},
+	{"API_KEYS", "", "keys of the server API on the private port, comma separated, the newest first; at least 32 bytes each (default: no server API)"},
+	{"API_KEYS_FILE", "", "file that has them instead, and is read again when it changes"},
 	{"ALLOWED_ORIGINS", "", "origins whose pages may open sockets here, comma separated, such as https://app.example.com (default: the page's own host only)"},
 	{"CONNECT_ORIGINS", "", "origins beside its own that the page's scripts may send requests to, comma separated: the bucket of uploads, say"},
 	{"TRUSTED_HOPS", "0", "proxies in front, 0 to 8: the client's address is taken from X-Forwarded-For, this many from the right"},
@@ -140,6 +145,8 @@ func ParseConfig(getenv func(string) string) (Config, error) {
 		KeysTable:      p.get("KEYS_TABLE"),
 		Issuers:        p.issuers("OIDC_ISSUERS"),
 		RedisIAM:       aws.Redis{User: p.get("REDIS_IAM_USER"), Cache: p.get("REDIS_IAM_CACHE"), Serverless: p.oneOf("REDIS_IAM_SERVERLESS", "false", "true") == "true"},
+		APIKeys:        p.apiKeys("API_KEYS"),
+		APIKeysFile:    p.apiKeysFile("API_KEYS_FILE"),
 		AllowedOrigins: p.origins("ALLOWED_ORIGINS"),
 		ConnectOrigins: p.origins("CONNECT_ORIGINS"),
 		TrustedHops:    p.number("TRUSTED_HOPS", 0, maxTrustedHops),
@@ -172,6 +179,9 @@ func ParseConfig(getenv func(string) string) (Config, error) {
 	}
 	if c.TokenSecrets == "" && c.KeysTable == "" {
 		p.wrong("TOKEN_SECRETS", "missing, and so is KEYS_TABLE: tokens can't be verified. Make a secret with: openssl rand -hex 32")
+	}
+	if c.APIKeys != "" && c.APIKeysFile != "" {
+		p.wrong("API_KEYS", "and API_KEYS_FILE exclude each other")
 	}
 	if (c.RedisIAM.User == "") != (c.RedisIAM.Cache == "") {
 		p.wrong("REDIS_IAM_USER", "and REDIS_IAM_CACHE belong together")
@@ -337,6 +347,28 @@ func (p *parser) secrets(name string) string {
 		return ""
 	}
 	if _, err := token.ParseSecrets(v, nil, nil); err != nil {
+		p.wrong(name, "%w", err)
+	}
+	return v
+}
+
+func (p *parser) apiKeys(name string) string {
+	v := p.get(name)
+	if v == "" {
+		return ""
+	}
+	if _, err := serverapi.ParseKeys(v); err != nil {
+		p.wrong(name, "%w", err)
+	}
+	return v
+}
+
+func (p *parser) apiKeysFile(name string) string {
+	v := p.get(name)
+	if v == "" {
+		return ""
+	}
+	if _, err := serverapi.OpenKeys(v, nil); err != nil {
 		p.wrong(name, "%w", err)
 	}
 	return v

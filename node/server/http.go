@@ -60,6 +60,9 @@ func (n *Node) private() http.Handler {
 	mux.HandleFunc("GET /readyz", n.health.readyz)
 	mux.HandleFunc("GET /health/websocket", n.health.websocket)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{Registry: n.registry}))
+	if n.api != nil {
+		n.api.Register(mux)
+	}
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

@@ -14,6 +14,7 @@ import (
 	"tideline/node/aws"
 	"tideline/node/conn"
 	"tideline/node/page"
+	"tideline/node/serverapi"
 	"tideline/node/stream"
 	"tideline/shared/bus"
 	"tideline/shared/channel"
@@ -82,13 +83,35 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 	}
 	var n *Node
 	draining := func() bool { return n.State() == Draining } // nothing of it is called before Run
-	n, err = New(Options{NodeID: c.NodeID, Sockets: sockets, Page: pages, Registry: registry, Public: public, Private: private,
+	api, err := openAPI(c, sockets, b, log)
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	n, err = New(Options{NodeID: c.NodeID, Sockets: sockets, Page: pages, API: api, Registry: registry, Public: public, Private: private,
 		DrainGrace: c.DrainGrace, DrainWindow: c.DrainWindow, Ordered: orders, Watch: here.watch(order, registry, draining), Drained: here.drained(),
 		Canary: newCanary(c, public, b, table, canaryToken, metrics, log), Log: log, Release: b.Close})
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
 	return n, nil
+}
+
+// openAPI makes the server API, or nil without keys.
+func openAPI(c Config, sockets *conn.Service, b *bus.Bus, log *slog.Logger) (*serverapi.API, error) {
+	var keys *serverapi.Keys
+	var err error
+	switch {
+	case c.APIKeysFile != "":
+		keys, err = serverapi.OpenKeys(c.APIKeysFile, func(err error) { log.Warn("keys of the server API not read again", "error", err) })
+	case c.APIKeys != "":
+		keys, err = serverapi.ParseKeys(c.APIKeys)
+	default:
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("API_KEYS: %w", err)
+	}
+	return serverapi.New(serverapi.Options{Sockets: sockets, Bus: b, Keys: keys, Log: log}), nil
 }
 
 // keysWait is how long a starting node waits for the keys; without them it starts all the same, and reads them when a token comes.

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tideline/node/conn"
+	"tideline/node/serverapi"
 )
 
 // startWait is how long a starting node waits for its first probe before it calls itself ready without Redis.
@@ -44,6 +45,7 @@ type Options struct {
 	NodeID   string
 	Sockets  Sockets
 	Page     http.Handler
+	API      *serverapi.API       // on the private port; nil: none
 	Registry *prometheus.Registry // the node's own; never the default one
 	// Public and Private are closed by Run or Close.
 	Public, Private         net.Listener
@@ -67,6 +69,7 @@ type Node struct {
 	id              string
 	sockets         Sockets
 	page            http.Handler
+	api             *serverapi.API
 	registry        *prometheus.Registry
 	requests        *prometheus.CounterVec
 	publicListener  net.Listener
@@ -83,7 +86,7 @@ type Node struct {
 
 // New composes a node and registers its metrics. Nothing is served before Run.
 func New(o Options) (*Node, error) {
-	n := &Node{id: o.NodeID, sockets: o.Sockets, page: o.Page, registry: o.Registry, publicListener: o.Public,
+	n := &Node{id: o.NodeID, sockets: o.Sockets, page: o.Page, api: o.API, registry: o.Registry, publicListener: o.Public,
 		privateListener: o.Private, grace: o.DrainGrace, window: o.DrainWindow, ordered: o.Ordered, watch: o.Watch, drained: o.Drained, canary: o.Canary, log: o.Log, release: o.Release,
 		health: newHealth(o.Sockets.Status)}
 	if err := n.registerMetrics(); err != nil {

@@ -48,6 +48,9 @@ type NodeInfo struct {
 	Channels    int       `json:"channels"`
 	Started     time.Time `json:"started"`
 	Beat        time.Time `json:"beat"`
+	// Users is how many users the connections are of, Subscriptions how many channels they are in, each counted for itself.
+	Users         int `json:"users"`
+	Subscriptions int `json:"subscriptions"`
 }
 
 // LeaseOptions of NewLease. Its functions are called from the lease's goroutines, one call at a time each, and must not block.
