@@ -21,7 +21,7 @@ type Conn struct {
 	owner  Owner
 	format Format
 	worker *worker
-	dirty  bool // the worker's
+	place  place // the worker's
 	out    outbox
 }
 

@@ -131,6 +131,7 @@ func (o *outbox) discard() {
 }
 
 func (o *outbox) finish(frame []byte) {
+	o.flush() // what only waits for company goes, if the socket takes it
 	o.mu.Lock()
 	if o.failed || o.parted {
 		o.mu.Unlock()
@@ -151,6 +152,13 @@ func (o *outbox) finish(frame []byte) {
 
 // flush writes until nothing is queued or the socket is full.
 func (o *outbox) flush() {
+	a := attempts.Get().(*attempt)
+	o.flushWith(a)
+	a.put()
+}
+
+// flushWith is flush for a goroutine with an attempt of its own.
+func (o *outbox) flushWith(a *attempt) {
 	o.mu.Lock()
 	if o.writing || o.corked || o.failed || len(o.frames) == 0 {
 		o.mu.Unlock()
@@ -158,19 +166,19 @@ func (o *outbox) flush() {
 	}
 	o.writing = true
 	o.mu.Unlock()
-	if o.write(false) {
+	if o.write(a, false) {
 		go func() { // ends when the socket has taken everything or has failed, at the latest limit.StallTimeout after its last progress
+			a := attempts.Get().(*attempt)
+			defer a.put()
 			o.tcp.SetWriteDeadline(time.Now().Add(limit.StallTimeout))
-			o.write(true)
+			o.write(a, true)
 		}()
 	}
 }
 
 // write is run by whoever owns the write side. Without wait it returns true when the socket is full, still owning it; otherwise
 // the ownership has been given back.
-func (o *outbox) write(wait bool) (full bool) {
-	a := attempts.Get().(*attempt)
-	defer a.put()
+func (o *outbox) write(a *attempt, wait bool) (full bool) {
 	for {
 		o.mu.Lock()
 		if len(o.frames) == 0 || o.failed {
@@ -226,7 +234,7 @@ func (o *outbox) wrote(n int) {
 	kept := copy(o.frames, o.frames[done:])
 	clear(o.frames[kept:])
 	o.frames = o.frames[:kept]
-	if kept == 0 && cap(o.frames) > 4 {
+	if kept == 0 && cap(o.frames) > 8 {
 		o.frames = nil // idle connections keep no burst's array
 	}
 }
@@ -250,6 +258,7 @@ func (o *outbox) idleLocked() {
 }
 
 func (o *outbox) close(wait time.Duration) {
+	o.flush()
 	o.mu.Lock()
 	o.last, o.corked = true, false
 	var idle chan struct{}
@@ -291,11 +300,13 @@ type attempt struct {
 	run  func(fd uintptr) bool
 }
 
-var attempts = sync.Pool{New: func() any {
+var attempts = sync.Pool{New: func() any { return newAttempt() }}
+
+func newAttempt() *attempt {
 	a := &attempt{buf: make([]byte, 0, gather)}
 	a.run = a.do
 	return a
-}}
+}
 
 func (a *attempt) put() {
 	a.data = nil

@@ -42,13 +42,13 @@ type worker struct {
 	spilt map[string]struct{} // channels of which items did not fit into the inbox
 	wake  chan struct{}
 
-	channels map[string]*[]*Subscription
-	dirty    []*Conn
+	channels map[string]*audience
+	schedule schedule
 	due      announcements
 }
 
 func newWorker(h *Hub) *worker {
-	return &worker{h: h, at: len(h.workers), wake: make(chan struct{}, 1), channels: map[string]*[]*Subscription{}}
+	return &worker{h: h, at: len(h.workers), wake: make(chan struct{}, 1), channels: map[string]*audience{}, schedule: schedule{cost: costFirst, attempt: newAttempt()}}
 }
 
 // itemBytes is what an item is counted as beside its frames, roughly.
@@ -92,64 +92,86 @@ func (w *worker) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		if len(w.due) > 0 {
-			timer.Reset(time.Until(w.due[0].at))
+		if at := w.alarm(); !at.IsZero() {
+			timer.Reset(time.Until(at))
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.wake:
 		case <-timer.C:
-			w.announce(time.Now())
 		}
-		w.mu.Lock()
-		batch, w.inbox = w.inbox, batch[:0]
-		spilt := w.spilt
-		w.bytes, w.spilt = 0, nil
-		w.mu.Unlock()
-		for i := range batch {
-			w.take(&batch[i])
-		}
-		for channel := range spilt {
-			w.take(&item{kind: lost, channel: channel})
-		}
-		for i, c := range w.dirty {
-			c.dirty = false
-			c.out.flush()
-			w.dirty[i] = nil
-		}
-		w.dirty = w.dirty[:0]
-		w.measure(batch)
-		clear(batch)
-		if cap(batch) > 4096 {
-			batch = nil // a burst's inbox is not kept
+		for more := true; more && ctx.Err() == nil; {
+			now := time.Now()
+			batch, more = w.round(batch, now)
+			w.announce(now)
+			more = w.flush() || more
 		}
 	}
 }
 
-func (w *worker) take(it *item) {
+// alarm is when the worker has something to do without being given anything; zero is never.
+func (w *worker) alarm() (at time.Time) {
+	at = w.schedule.till
+	if len(w.due) > 0 && (at.IsZero() || w.due[0].at.Before(at)) {
+		at = w.due[0].at
+	}
+	return at
+}
+
+// round takes what is in the inbox and writes what is urgent of it; it answers false when there was nothing. spare is reused.
+func (w *worker) round(spare []item, now time.Time) (batch []item, some bool) {
+	w.mu.Lock()
+	batch, w.inbox = w.inbox, spare[:0]
+	spilt := w.spilt
+	w.bytes, w.spilt = 0, nil
+	w.mu.Unlock()
+	if len(batch) == 0 && len(spilt) == 0 {
+		return batch, false
+	}
+	for i := range batch {
+		w.take(&batch[i], now)
+	}
+	for channel := range spilt {
+		w.take(&item{kind: lost, channel: channel}, now)
+	}
+	w.schedule.flushUrgent()
+	w.report(&w.schedule.urgent)
+	clear(batch)
+	if cap(batch) > 4096 {
+		batch = nil // a burst's inbox is not kept
+	}
+	return batch, true
+}
+
+// flush writes to a slice of the connections that don't need to be written to in this round; it answers whether it has more to do now.
+func (w *worker) flush() (more bool) {
+	s := &w.schedule
+	more = s.flushWide(time.Now())
+	if s.next == len(s.waves.conns) {
+		w.report(&s.waves)
+	}
+	if len(s.wide.conns) == 0 {
+		w.report(&s.wide) // those connections had something urgent
+	}
+	return more
+}
+
+func (w *worker) take(it *item, now time.Time) {
 	switch it.kind {
 	case publication:
-		n := 0
-		if list := w.channels[it.channel]; list != nil {
-			for _, s := range *list {
-				if w.deliver(s, it) {
-					n++
-				}
-			}
-		}
-		it.offset = uint64(n) // for measure: the position has served its purpose
+		w.publish(it, now)
 	case member:
-		if list := w.channels[it.channel]; list != nil {
-			for _, s := range *list {
+		if a := w.channels[it.channel]; a != nil {
+			for _, s := range a.subs {
 				if s.wishes.Members && !s.lost {
-					w.queue(s.conn, it.frames[s.conn.format])
+					w.queue(s.conn, it.frames[s.conn.format], a.wide())
 				}
 			}
 		}
 	case lost:
-		if list := w.channels[it.channel]; list != nil {
-			for _, s := range *list {
+		if a := w.channels[it.channel]; a != nil {
+			for _, s := range a.subs {
 				w.lose(s)
 			}
 		}
@@ -160,14 +182,40 @@ func (w *worker) take(it *item) {
 	case exit:
 		w.exit(it.sub)
 		if it.reply != nil {
-			w.queue(it.sub.conn, it.reply())
+			w.queue(it.sub.conn, it.reply(), false)
 		}
 	}
 }
 
+// publish queues a publication for the channel's subscribers.
+func (w *worker) publish(it *item, now time.Time) {
+	a := w.channels[it.channel]
+	if a == nil {
+		return
+	}
+	wide := a.wide()
+	if wide {
+		w.schedule.pace(a, now)
+	}
+	n := 0
+	for _, s := range a.subs {
+		if w.deliver(s, it, wide) {
+			n++
+		}
+	}
+	if n == 0 || w.h.meter == nil {
+		return
+	}
+	to := &w.schedule.urgent
+	if wide {
+		to = &w.schedule.wide
+	}
+	to.tally = append(to.tally, tally{it.channel, n, it.time})
+}
+
 // deliver queues a publication if it is the subscription's next one. A connection may be ahead of the feed, when it came from a
 // node that had heard more; what it had already is not repeated.
-func (w *worker) deliver(s *Subscription, it *item) bool {
+func (w *worker) deliver(s *Subscription, it *item, wide bool) bool {
 	if s.lost {
 		return false
 	}
@@ -190,22 +238,22 @@ func (w *worker) deliver(s *Subscription, it *item) bool {
 	}
 	s.last = it.offset
 	s.sent.Store(it.offset)
-	w.queue(s.conn, frame)
+	w.queue(s.conn, frame, wide)
 	return true
 }
 
 func (w *worker) enter(it *item) {
 	s := it.sub
-	list := w.channels[s.channel]
-	if list == nil {
-		list = new([]*Subscription)
-		w.channels[s.channel] = list
+	a := w.channels[s.channel]
+	if a == nil {
+		a = &audience{}
+		w.channels[s.channel] = a
 	}
-	s.epoch, s.last, s.index = it.epoch, it.offset, len(*list)
+	s.epoch, s.last, s.index = it.epoch, it.offset, len(a.subs)
 	s.sent.Store(it.offset)
-	*list = append(*list, s)
+	a.subs = append(a.subs, s)
 	if it.reply != nil {
-		w.queue(s.conn, it.reply())
+		w.queue(s.conn, it.reply(), false)
 	}
 }
 
@@ -213,28 +261,26 @@ func (w *worker) exit(s *Subscription) {
 	if s.index < 0 {
 		return
 	}
-	list := w.channels[s.channel]
-	last := len(*list) - 1
-	moved := (*list)[last]
-	(*list)[s.index] = moved
+	a := w.channels[s.channel]
+	last := len(a.subs) - 1
+	moved := a.subs[last]
+	a.subs[s.index] = moved
 	moved.index = s.index
-	(*list)[last] = nil
-	*list = (*list)[:last]
+	a.subs[last] = nil
+	a.subs = a.subs[:last]
 	if last == 0 {
 		delete(w.channels, s.channel)
 	}
 	s.index = -1
 }
 
-func (w *worker) queue(c *Conn, frame []byte) {
+// queue gives a connection a frame, to be written in this round or, of a wide channel's, when the schedule says so.
+func (w *worker) queue(c *Conn, frame []byte, wide bool) {
 	if frame == nil {
 		return
 	}
 	c.out.queue(frame)
-	if !c.dirty {
-		c.dirty = true
-		w.dirty = append(w.dirty, c)
-	}
+	w.schedule.mark(c, wide)
 }
 
 // lose stops a subscription and plans its announcement at a random moment of the window: everybody resubscribing, and the
@@ -256,17 +302,17 @@ func (w *worker) announce(now time.Time) {
 	}
 }
 
-// measure reports, after the flush, what was delivered and how long it took.
-func (w *worker) measure(batch []item) {
-	if w.h.meter == nil {
+// report tells the meter what was delivered and how long it took.
+func (w *worker) report(done *wave) {
+	if len(done.tally) == 0 {
 		return
 	}
 	now := time.Now()
-	for i := range batch {
-		if it := &batch[i]; it.kind == publication && it.offset > 0 {
-			w.h.meter.Delivered(it.channel, int(it.offset), now.Sub(time.UnixMilli(it.time)))
-		}
+	for _, t := range done.tally {
+		w.h.meter.Delivered(t.channel, t.n, now.Sub(time.UnixMilli(t.published)))
 	}
+	clear(done.tally)
+	done.tally = done.tally[:0]
 }
 
 type announcement struct {
