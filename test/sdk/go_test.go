@@ -45,13 +45,17 @@ func sign(t *testing.T, c token.Claims, ttl time.Duration) string {
 	return raw
 }
 
-func newGo(t *testing.T, url, user string, change func(*centrifuge.Config)) *goClient {
+func newGo(t *testing.T, at door, user string, change func(*centrifuge.Config)) *goClient {
 	t.Helper()
 	o := centrifuge.Config{Token: sign(t, token.Claims{User: user}, time.Hour), Name: "go", MinReconnectDelay: 20 * time.Millisecond, MaxReconnectDelay: 300 * time.Millisecond}
 	if change != nil {
 		change(&o)
 	}
-	c := &goClient{Client: centrifuge.NewJsonClient(url, o), t: t}
+	make := centrifuge.NewJsonClient
+	if at.protobuf {
+		make = centrifuge.NewProtobufClient
+	}
+	c := &goClient{Client: make(at.url, o), t: t}
 	t.Cleanup(c.Close)
 	c.OnConnected(func(centrifuge.ConnectedEvent) { c.note(func() { c.connected++ }) })
 	c.OnConnecting(func(e centrifuge.ConnectingEvent) {
@@ -199,26 +203,41 @@ func code(err error) uint32 {
 	return 0
 }
 
+// door is where a client connects, and the format that it speaks there.
+type door struct {
+	url      string
+	protobuf bool
+}
+
 func TestGo(t *testing.T) {
-	_, url := start(t)
+	for format, protobuf := range map[string]bool{"JSON": false, "Protobuf": true} {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel() // most of it is waiting for tokens to expire
+			_, url := start(t)
+			testGo(t, door{url, protobuf})
+		})
+	}
+}
+
+func testGo(t *testing.T, at door) {
 	operator := func(t *testing.T) *goClient {
-		return newGo(t, url, "op", func(o *centrifuge.Config) {
+		return newGo(t, at, "op", func(o *centrifuge.Config) {
 			o.Token = sign(t, token.Claims{User: "op", Roles: []string{"operator"}}, time.Hour)
 		}).up()
 	}
-	for name, test := range map[string]func(t *testing.T, url string, op *goClient){
+	for name, test := range map[string]func(t *testing.T, at door, op *goClient){
 		"connect and disconnect in a loop": goLoop, "subscribe and unsubscribe in a loop": goSubscribeLoop,
 		"tokens that are none, bad, expired": goTokens, "a token is refreshed in place": goRefresh, "unauthorised subscriptions": goDenied,
 		"subscription tokens": goSubscriptionTokens, "recovery": goRecovery, "an unrecoverable position": goUnrecoverable,
 		"presence, joins, leaves, history": goPresence, "rpc waits for the connection": goEarly, "hundreds of subscriptions": goMany,
 		"server-side subscriptions": goServerSide, "goodbyes": goGoodbyes,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, url, operator(t)) })
+		t.Run(name, func(t *testing.T) { test(t, at, operator(t)) })
 	}
 }
 
-func goLoop(t *testing.T, url string, op *goClient) {
-	c := newGo(t, url, "loop", nil)
+func goLoop(t *testing.T, at door, op *goClient) {
+	c := newGo(t, at, "loop", nil)
 	for i := range 20 {
 		if err := c.Connect(); err != nil {
 			t.Fatal(err)
@@ -234,8 +253,8 @@ func goLoop(t *testing.T, url string, op *goClient) {
 	c.up()
 }
 
-func goSubscribeLoop(t *testing.T, url string, op *goClient) {
-	c := newGo(t, url, "subloop", nil).up()
+func goSubscribeLoop(t *testing.T, at door, op *goClient) {
+	c := newGo(t, at, "subloop", nil).up()
 	s := c.sub("open:g-loop", centrifuge.SubscriptionConfig{})
 	for range 30 {
 		if err := s.Subscribe(); err != nil {
@@ -256,25 +275,25 @@ func goSubscribeLoop(t *testing.T, url string, op *goClient) {
 	s.want("1", "2")
 }
 
-func goTokens(t *testing.T, url string, _ *goClient) {
+func goTokens(t *testing.T, at door, _ *goClient) {
 	for name, c := range map[string]struct {
 		token string
 		code  uint32
 	}{"none": {"", 101}, "bad": {"a.b.c", 3500}, "expired": {sign(t, token.Claims{User: "x"}, -time.Minute), 1}} {
-		cl := newGo(t, url, "x", func(o *centrifuge.Config) { o.Token = c.token })
+		cl := newGo(t, at, "x", func(o *centrifuge.Config) { o.Token = c.token })
 		if err := cl.Connect(); err != nil {
 			t.Fatal(err)
 		}
 		cl.until(name+" is refused", func() bool { return slices.Contains(cl.codes, c.code) })
 	}
-	renewed := newGo(t, url, "x", func(o *centrifuge.Config) {
+	renewed := newGo(t, at, "x", func(o *centrifuge.Config) {
 		o.Token = sign(t, token.Claims{User: "x"}, -time.Minute)
 		o.GetToken = func(centrifuge.ConnectionTokenEvent) (string, error) {
 			return sign(t, token.Claims{User: "x"}, time.Hour), nil
 		}
 	})
 	renewed.up()
-	refused := newGo(t, url, "x", func(o *centrifuge.Config) {
+	refused := newGo(t, at, "x", func(o *centrifuge.Config) {
 		o.Token = ""
 		o.GetToken = func(centrifuge.ConnectionTokenEvent) (string, error) { return "", centrifuge.ErrUnauthorized }
 	})
@@ -284,9 +303,9 @@ func goTokens(t *testing.T, url string, _ *goClient) {
 	refused.until("unauthorized", func() bool { return slices.Contains(refused.codes, 1) })
 }
 
-func goRefresh(t *testing.T, url string, _ *goClient) {
+func goRefresh(t *testing.T, at door, _ *goClient) {
 	calls := 0
-	c := newGo(t, url, "fresh", func(o *centrifuge.Config) {
+	c := newGo(t, at, "fresh", func(o *centrifuge.Config) {
 		o.Token = sign(t, token.Claims{User: "fresh"}, 2*time.Second)
 		o.GetToken = func(centrifuge.ConnectionTokenEvent) (string, error) { // the SDK calls it from one goroutine
 			calls++
@@ -304,8 +323,8 @@ func goRefresh(t *testing.T, url string, _ *goClient) {
 	}
 }
 
-func goDenied(t *testing.T, url string, _ *goClient) {
-	c := newGo(t, url, "stranger", nil).up()
+func goDenied(t *testing.T, at door, _ *goClient) {
+	c := newGo(t, at, "stranger", nil).up()
 	for channel, want := range map[string]uint32{"todos:#ann": 103, "docker:x": 103, "nowhere:x": 102, "room:x": 103, "open:{x}": 107} {
 		s := c.sub(channel, centrifuge.SubscriptionConfig{})
 		if err := s.Subscribe(); err != nil {
@@ -315,9 +334,9 @@ func goDenied(t *testing.T, url string, _ *goClient) {
 	}
 }
 
-func goSubscriptionTokens(t *testing.T, url string, _ *goClient) {
+func goSubscriptionTokens(t *testing.T, at door, _ *goClient) {
 	const channel = "room:g"
-	c := newGo(t, url, "cook", nil).up()
+	c := newGo(t, at, "cook", nil).up()
 	var calls int
 	s := c.sub(channel, centrifuge.SubscriptionConfig{Token: sign(t, token.Claims{User: "cook", Channel: channel}, -time.Minute),
 		GetToken: func(centrifuge.SubscriptionTokenEvent) (string, error) {
@@ -341,8 +360,8 @@ func goSubscriptionTokens(t *testing.T, url string, _ *goClient) {
 	}
 }
 
-func goRecovery(t *testing.T, url string, op *goClient) {
-	c := newGo(t, url, "rec", nil).up()
+func goRecovery(t *testing.T, at door, op *goClient) {
+	c := newGo(t, at, "rec", nil).up()
 	s := c.sub("open:g-rec", centrifuge.SubscriptionConfig{}).up()
 	op.say("open:g-rec", "1")
 	s.want("1")
@@ -369,10 +388,10 @@ func goRecovery(t *testing.T, url string, op *goClient) {
 	})
 }
 
-func goUnrecoverable(t *testing.T, url string, op *goClient) {
+func goUnrecoverable(t *testing.T, at door, op *goClient) {
 	op.say("open:g-lost", "1")
 	asked := 0
-	c := newGo(t, url, "lost", nil).up()
+	c := newGo(t, at, "lost", nil).up()
 	s := c.sub("open:g-lost", centrifuge.SubscriptionConfig{GetState: func(centrifuge.SubscriptionGetStateEvent) (centrifuge.StreamPosition, error) {
 		c.note(func() { asked++ })
 		h, err := c.History(t.Context(), "open:g-lost", centrifuge.WithHistoryLimit(0))
@@ -384,11 +403,11 @@ func goUnrecoverable(t *testing.T, url string, op *goClient) {
 	c.until("asked again on error 112", func() bool { return asked == 2 && s.subscribed[0].Recovered })
 }
 
-func goPresence(t *testing.T, url string, _ *goClient) {
+func goPresence(t *testing.T, at door, _ *goClient) {
 	const channel = "open:g-p"
-	a := newGo(t, url, "pa", nil).up()
+	a := newGo(t, at, "pa", nil).up()
 	s := a.sub(channel, centrifuge.SubscriptionConfig{JoinLeave: true}).up()
-	b := newGo(t, url, "pb", nil).up()
+	b := newGo(t, at, "pb", nil).up()
 	other := b.sub(channel, centrifuge.SubscriptionConfig{}).up()
 	a.until("the join", func() bool { return slices.Contains(s.members, "+pb") })
 	p, err := s.Presence(t.Context())
@@ -414,8 +433,8 @@ func goPresence(t *testing.T, url string, _ *goClient) {
 	a.until("the leave", func() bool { return slices.Contains(s.members, "-pb") })
 }
 
-func goEarly(t *testing.T, url string, _ *goClient) {
-	c := newGo(t, url, "early", nil)
+func goEarly(t *testing.T, at door, _ *goClient) {
+	c := newGo(t, at, "early", nil)
 	if err := c.Connect(); err != nil {
 		t.Fatal(err)
 	}
@@ -427,8 +446,8 @@ func goEarly(t *testing.T, url string, _ *goClient) {
 	}
 }
 
-func goMany(t *testing.T, url string, op *goClient) {
-	c := newGo(t, url, "many", nil)
+func goMany(t *testing.T, at door, op *goClient) {
+	c := newGo(t, at, "many", nil)
 	var subs []*goSub
 	for i := range 300 {
 		subs = append(subs, c.sub(fmt.Sprintf("open:g-many%d", i), centrifuge.SubscriptionConfig{}))
@@ -447,8 +466,8 @@ func goMany(t *testing.T, url string, op *goClient) {
 	c.until("all are subscribed again", all(2))
 }
 
-func goServerSide(t *testing.T, url string, op *goClient) {
-	c := newGo(t, url, "srv", func(o *centrifuge.Config) {
+func goServerSide(t *testing.T, at door, op *goClient) {
+	c := newGo(t, at, "srv", func(o *centrifuge.Config) {
 		o.Token = sign(t, token.Claims{User: "srv", Channels: []string{"open:g-srv"}}, time.Hour)
 	}).up()
 	c.until("subscribed by the token", func() bool { return slices.Equal(c.server, []string{"open:g-srv"}) })
@@ -466,14 +485,14 @@ func goServerSide(t *testing.T, url string, op *goClient) {
 	c.until("unsubscribed by order", func() bool { return slices.Equal(c.server, []string{"open:g-srv"}) })
 }
 
-func goGoodbyes(t *testing.T, url string, op *goClient) {
-	c := newGo(t, url, "out", nil).up()
+func goGoodbyes(t *testing.T, at door, op *goClient) {
+	c := newGo(t, at, "out", nil).up()
 	s := c.sub("open:g-out", centrifuge.SubscriptionConfig{}).up()
 	op.order("unsubscribe", args{"channel": "open:g-out"})
 	c.until("unsubscribed for good", func() bool { return slices.Equal(s.codes, []uint32{2000}) })
 	op.order("disconnect", args{"user": "out"})
 	c.until("disconnected for good", func() bool { return slices.Equal(c.codes, []uint32{3503}) })
-	sender := newGo(t, url, "sender", nil).up()
+	sender := newGo(t, at, "sender", nil).up()
 	if err := sender.Send(t.Context(), []byte(`{}`)); err != nil {
 		t.Fatal(err)
 	}

@@ -36,6 +36,7 @@ const namespaces = `{"namespaces": [
   {"name": "room", "subscribe": "signed-in", "publish": "subscribers", "token": true, "history": {"size": 100, "ttl": "1h"}, "recover": true},
   {"name": "todos", "subscribe": "owner", "history": {"size": 100, "ttl": "1h"}, "recover": true},
   {"name": "user", "subscribe": "owner", "history": {"size": 100, "ttl": "1h"}, "recover": true},
+  {"name": "bytes", "subscribe": "signed-in", "publish": "signed-in", "binary": true},
   {"name": "docker", "subscribe": "role:operator"},
   {"name": "logs", "subscribe": "role:operator"}
 ]}`
@@ -43,11 +44,16 @@ const namespaces = `{"namespaces": [
 // start runs two nodes behind the load balancer, and answers the address of the socket.
 func start(t *testing.T) (f *fleet.Fleet, url string) {
 	t.Helper()
+	return startNodes(t, 2)
+}
+
+func startNodes(t *testing.T, n int) (f *fleet.Fleet, url string) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "channels.json")
 	if err := os.WriteFile(file, []byte(namespaces), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f = fleet.Start(t, fleet.Options{Nodes: 2, NodeEnv: []string{"CHANNELS_FILE=" + file}})
+	f = fleet.Start(t, fleet.Options{Nodes: n, NodeEnv: []string{"CHANNELS_FILE=" + file}})
 	return f, strings.Replace(f.URL, "http", "ws", 1) + "/connection/websocket"
 }
 
