@@ -1,7 +1,7 @@
 // The lines themselves: only those in view are in the document. Stays at the end while `following`, and says when the reader leaves it.
 
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { memo, useEffect, useLayoutEffect, useRef, useState } from "react";
+import { memo, useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 import { Icon } from "../ui/Icon";
 import { formatFull } from "../ui/time";
 import type { Line } from "./model";
@@ -9,8 +9,12 @@ import { pieces, type Search } from "./search";
 
 /** A line without wrapping, px: the style sheet has the same. */
 const ROW = 20;
-/** Closer to the end than this counts as being there, px. */
+/** A longer line is shown in part until somebody wants all of it, characters; where lines are wrapped. */
+const LONG = 1_200;
+const PART = 800;
+/** Further from the end than NEAR has left it; closer than BACK, on the way down, is there again: meanwhile lines have come. px. */
 const NEAR = 24;
+const BACK = 80;
 
 interface Props {
   lines: readonly Line[];
@@ -30,43 +34,60 @@ interface Props {
 export function LogLines(props: Props) {
   const { lines, search, current, label, times, wrap, named, following, onLeave, onEnd } = props;
   const scroller = useRef<HTMLElement>(null);
-  const columns = useColumns(scroller);
+  const { columns, height } = useBox(scroller);
+  const [opened, setOpened] = useState<ReadonlySet<number>>(() => new Set());
+  const open = useCallback((seq: number) => setOpened((last) => new Set(last).add(seq)), []);
   const rows = useVirtualizer({
     count: lines.length,
     getScrollElement: () => scroller.current,
     estimateSize: (index) => {
       const line = lines[index];
-      return wrap && line ? ROW * Math.max(1, Math.ceil(line.text.length / columns)) : ROW;
+      return wrap && line ? ROW * Math.max(1, Math.ceil(shownLength(line) / columns)) : ROW;
     },
     overscan: 20,
     getItemKey: (index) => lines[index]?.seq ?? index,
     anchorTo: "end",
     scrollEndThreshold: NEAR,
+    useFlushSync: false, // or it would render, and go to the end, before `scrolled` has heard of the move
   });
   // Wrapping, or the columns beside the text, change the height of every line.
   // biome-ignore lint/correctness/useExhaustiveDependencies: on these changes only
   useLayoutEffect(() => rows.measure(), [wrap, times]);
   const size = rows.getTotalSize();
-  // biome-ignore lint/correctness/useExhaustiveDependencies: after every change of the lines or of their heights
+  /** Whether the reader moves it, or going to a match did. */
+  const byHand = useRef(false);
+  // Only a move upwards leaves the end: new lines put it further down without anybody's doing.
+  const last = useRef(0);
+  const moved = () => {
+    const box = scroller.current;
+    if (!box) return { by: 0, fromEnd: 0 };
+    const by = box.scrollTop - last.current;
+    last.current = box.scrollTop;
+    return { by, fromEnd: box.scrollHeight - box.scrollTop - box.clientHeight };
+  };
+  // biome-ignore lint/correctness/useExhaustiveDependencies: after every change of the lines or of what they measure
   useLayoutEffect(() => {
-    if (following && lines.length > 0) rows.scrollToEnd();
-  }, [following, lines, size, rows]);
+    if (!following || lines.length === 0) return;
+    const { by, fromEnd } = moved();
+    // The reader was faster than the event that tells of it.
+    if (by < -1 && fromEnd > NEAR) return onLeave();
+    rows.scrollToEnd();
+    last.current = scroller.current?.scrollTop ?? 0;
+  }, [following, lines, size, height, rows]);
   // biome-ignore lint/correctness/useExhaustiveDependencies: lines that come don't move to the match again
   useEffect(() => {
+    byHand.current = false;
     const index = current === null ? -1 : lines.findIndex(({ seq }) => seq === current.seq);
     if (index >= 0) rows.scrollToIndex(index, { align: "center" });
   }, [current, rows]);
 
-  // Only a move upwards leaves the end: new lines put it further down without anybody's doing.
-  const last = useRef(0);
   const scrolled = () => {
-    const box = scroller.current;
-    if (!box) return;
-    const fromEnd = box.scrollHeight - box.scrollTop - box.clientHeight;
-    const up = box.scrollTop < last.current - 1;
-    last.current = box.scrollTop;
-    if (following && up && fromEnd > NEAR) onLeave();
-    if (!following && !up && fromEnd <= 1) onEnd();
+    const { by, fromEnd } = moved();
+    if (following && by < -1 && fromEnd > NEAR) onLeave();
+    if (!following && by > 1 && fromEnd < BACK && byHand.current) onEnd();
+  };
+  const touched = () => {
+    byHand.current = true;
   };
 
   return (
@@ -74,6 +95,15 @@ export function LogLines(props: Props) {
       className="log-lines"
       ref={scroller}
       onScroll={scrolled}
+      onWheel={touched}
+      onPointerDown={touched}
+      onTouchMove={touched}
+      onKeyDown={(event) => {
+        touched();
+        if (event.key !== "End" || event.target !== event.currentTarget) return;
+        event.preventDefault();
+        onEnd();
+      }}
       data-wrap={wrap}
       data-times={times}
       data-named={named}
@@ -100,7 +130,13 @@ export function LogLines(props: Props) {
                 className="log-row"
                 style={{ transform: `translateY(${row.start}px)` }}
               >
-                <Row line={line} search={search} times={times} named={named} />
+                <Row
+                  line={line}
+                  search={search}
+                  times={times}
+                  named={named}
+                  open={wrap && line.text.length > LONG && !opened.has(line.seq) ? open : undefined}
+                />
               </div>
             )
           );
@@ -110,8 +146,18 @@ export function LogLines(props: Props) {
   );
 }
 
-const Row = memo(function Row(props: { line: Line; search: Search; times: boolean; named: boolean }) {
-  const { line, search, times, named } = props;
+interface RowProps {
+  line: Line;
+  search: Search;
+  times: boolean;
+  named: boolean;
+  /** Shows all of a long line; undefined when all of it is shown. */
+  open: ((seq: number) => void) | undefined;
+}
+
+const Row = memo(function Row({ line, search, times, named, open }: RowProps) {
+  // What was looked for may be in the part that is not shown.
+  const part = open !== undefined && !search.has(line);
   if (line.kind === "gap" || line.kind === "dropped" || line.kind === "note")
     return (
       <p className="log-said">
@@ -140,7 +186,12 @@ const Row = memo(function Row(props: { line: Line; search: Search; times: boolea
         </span>
       )}
       <span className="log-text" data-action={line.event ? tone(line.event.action) : undefined}>
-        <Text line={line} search={search} />
+        <Text line={line} search={search} {...(part ? { most: PART } : {})} />
+        {part && (
+          <button type="button" className="log-more" onClick={() => open(line.seq)}>
+            {(line.text.length - PART).toLocaleString()} more characters
+          </button>
+        )}
         {line.cut && (
           <span className="log-cut" title="The line is longer than 8 KiB; the rest is not passed on">
             … cut
@@ -151,11 +202,11 @@ const Row = memo(function Row(props: { line: Line; search: Search; times: boolea
   );
 });
 
-function Text({ line, search }: { line: Line; search: Search }) {
+function Text({ line, search, most }: { line: Line; search: Search; most?: number }) {
   const found = search.has(line) ? search.ranges(line.text) : [];
-  if (found.length === 0 && !line.spans) return line.text;
+  if (found.length === 0 && !line.spans) return line.text.slice(0, most);
   let at = 0;
-  return pieces(line, found).map(({ text, span, found }) => {
+  return pieces(line, found, most).map(({ text, span, found }) => {
     const key = at;
     at += text.length;
     const classes = span?.decorations.map((name) => `ansi-${name}`).join(" ") || undefined;
@@ -185,23 +236,26 @@ function clock(at: number): string {
   return `${time}.${String(date.getMilliseconds()).padStart(3, "0")}`;
 }
 
+/** Of what is in the document before anybody asks for more. */
+const shownLength = ({ text }: Line): number => (text.length > LONG ? PART + 30 : text.length);
+
 function tone(action: string): string {
   if (/^(start|create|unpause|health_status: healthy)$/.test(action)) return "good";
   if (/^(die|kill|oom|destroy|health_status: unhealthy)$/.test(action)) return "bad";
   return "plain";
 }
 
-/** About how many characters fit beside one another, to guess the height of a line before it is measured. */
-function useColumns(ref: React.RefObject<HTMLElement | null>): number {
-  const [columns, setColumns] = useState(100);
+/** The height of the box, and about how many characters fit beside one another, to guess the height of a line before it is measured. */
+function useBox(ref: React.RefObject<HTMLElement | null>): { columns: number; height: number } {
+  const [size, setSize] = useState({ columns: 100, height: 0 });
   useEffect(() => {
     const box = ref.current;
     if (!box) return;
     const watch = new ResizeObserver(() =>
-      setColumns(Math.max(20, Math.floor((box.clientWidth - 150) / 7.5))),
+      setSize({ columns: Math.max(20, Math.floor((box.clientWidth - 150) / 7.5)), height: box.clientHeight }),
     );
     watch.observe(box);
     return () => watch.disconnect();
   }, [ref]);
-  return columns;
+  return size;
 }

@@ -244,9 +244,9 @@ function Chosen({ place, list }: { place: Exclude<Place, { kind: "none" }>; list
         <a className="icon-button small logs-back" href={hashOf({ kind: "none" })} aria-label="All logs">
           <Icon name="back" />
         </a>
-        <h3 className={place.kind === "group" ? "mono" : undefined}>
+        <h2 className={place.kind === "group" ? "mono" : undefined}>
           {place.kind === "events" ? "All events" : place.name}
-        </h3>
+        </h2>
         {container && (
           <span className="node-state" data-state={container.state}>
             {container.state}

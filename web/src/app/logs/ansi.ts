@@ -2,8 +2,13 @@
 // `anser` reads the colours (SGR). All else that moves cursors or titles windows is taken out before.
 
 // biome-ignore-all lint/suspicious/noControlCharactersInRegex: control characters are the subject
-import Anser from "anser";
+import Anser, { type AnserJsonEntry } from "anser";
 import { type Look, lookOf } from "./colour";
+
+/** What `anser` says of a chunk; its types don't know of the last. */
+type Chunk = AnserJsonEntry & { isInverted: boolean };
+const BLACK = "0, 0, 0";
+const WHITE = "255,255,255";
 
 /** A part of a line. `look` and `decorations` are for a style and class names; `text` is plain. */
 export interface Span {
@@ -56,15 +61,20 @@ export class Ansi {
       this.reset();
       return { text: tidy(simplify(raw).replace(SGR, "")) };
     }
-    const chunks = this.#parser.ansiToJson(AS_BEFORE + lastWritten(simplify(raw)), { json: true });
+    const chunks = this.#parser.ansiToJson(AS_BEFORE + lastWritten(simplify(raw)), {
+      json: true,
+    }) as unknown as readonly Chunk[];
     const spans: Span[] = [];
     let text = "";
     let plain = true;
-    for (const { content, fg, bg, decorations } of chunks) {
+    for (const { content, fg, bg, decorations, isInverted } of chunks) {
       const part = tidy(content);
       if (part === "") continue;
-      const known = [...new Set(decorations)].filter((name) => KNOWN.has(name));
-      const look = lookOf(fg, bg);
+      const known = [...new Set<string>(decorations)].filter((name) => KNOWN.has(name));
+      // Neither had a colour: the page's own change places, and `anser` knows nothing of those.
+      const swapped = isInverted && fg === BLACK && bg === WHITE;
+      if (swapped) known.push("reverse");
+      const look = swapped ? {} : lookOf(fg, bg);
       if (fg || bg || known.length > 0) plain = false;
       spans.push({ text: part, look, decorations: known });
       text += part;

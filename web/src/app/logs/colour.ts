@@ -2,15 +2,32 @@
 
 export type Rgb = readonly [number, number, number];
 
-/** The grounds of a log's lines in the two schemes: --surface in styles/tokens.css. */
+/** The least friendly grounds that a line can have in the two schemes: --accent-soft in styles/tokens.css, of the match that was gone to. */
 export const GROUNDS: { readonly light: Rgb; readonly dark: Rgb } = {
-  light: [255, 254, 251],
-  dark: [18, 27, 31],
+  light: [220, 237, 236],
+  dark: [20, 55, 58],
 };
 /** The text's own colours there: --ink. */
-export const INKS: { readonly light: Rgb; readonly dark: Rgb } = {
+const INKS: { readonly light: Rgb; readonly dark: Rgb } = {
   light: [22, 38, 43],
   dark: [230, 238, 238],
+};
+/** The sixteen colours that a terminal chooses itself, by what `anser` calls them: here the page does, in its own tones. */
+const OWN: Record<string, { readonly light: Rgb; readonly dark: Rgb }> = {
+  "0, 0, 0": { light: [22, 38, 43], dark: [143, 163, 168] },
+  "187, 0, 0": { light: [171, 47, 34], dark: [255, 138, 122] },
+  "0, 187, 0": { light: [27, 107, 69], dark: [111, 211, 155] },
+  "187, 187, 0": { light: [134, 83, 0], dark: [240, 189, 97] },
+  "0, 0, 187": { light: [58, 82, 168], dark: [148, 176, 240] },
+  "187, 0, 187": { light: [148, 58, 124], dark: [229, 154, 208] },
+  "0, 187, 187": { light: [11, 93, 102], dark: [98, 208, 198] },
+  "85, 85, 85": { light: [84, 98, 102], dark: [143, 163, 168] },
+  "255, 85, 85": { light: [190, 40, 28], dark: [255, 154, 138] },
+  "0, 255, 0": { light: [20, 118, 62], dark: [140, 230, 170] },
+  "255, 255, 85": { light: [140, 88, 0], dark: [250, 210, 120] },
+  "85, 85, 255": { light: [60, 78, 200], dark: [170, 192, 255] },
+  "255, 85, 255": { light: [170, 40, 140], dark: [245, 175, 225] },
+  "85, 255, 255": { light: [0, 100, 115], dark: [140, 230, 224] },
 };
 /** The least contrast of text and ground (WCAG 2, level AA), and a little for rounding. */
 export const CONTRAST = 4.6;
@@ -34,7 +51,7 @@ export function lookOf(fg: string | null, bg: string | null): Look {
   let look = looks.get(key);
   if (!look) {
     if (looks.size >= REMEMBERED) looks.clear();
-    look = readable(parse(fg), parse(bg));
+    look = bg === null && fg !== null && OWN[fg] ? both(OWN[fg]) : readable(parse(fg), parse(bg));
     looks.set(key, look);
   }
   return look;
@@ -42,15 +59,16 @@ export function lookOf(fg: string | null, bg: string | null): Look {
 
 function readable(fg: Rgb | undefined, bg: Rgb | undefined): Look {
   if (!fg && !bg) return {};
-  if (!bg) {
-    const [light, dark] = (["light", "dark"] as const).map((s) => legible(fg ?? INKS[s], GROUNDS[s]));
-    return { color: `light-dark(${css(light ?? BLACK)}, ${css(dark ?? WHITE)})` };
-  }
+  if (!bg) return both({ light: fg ?? INKS.light, dark: fg ?? INKS.dark });
   const darkInk = contrast(INKS.light, bg) >= contrast(INKS.dark, bg);
   return {
     color: css(legible(fg ?? (darkInk ? INKS.light : INKS.dark), bg)),
     backgroundColor: css(bg),
   };
+}
+
+function both({ light, dark }: { light: Rgb; dark: Rgb }): Look {
+  return { color: `light-dark(${css(legible(light, GROUNDS.light))}, ${css(legible(dark, GROUNDS.dark))})` };
 }
 
 /** The colour nearest to `colour`, on the way to black or to white, that can be read on `ground`. */

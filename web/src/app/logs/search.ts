@@ -30,6 +30,7 @@ export class Search {
   /** Where it is in a text, as [from, to), in order and apart. */
   ranges(text: string): [number, number][] {
     if (!this.#pattern) return [];
+    this.#pattern.lastIndex = 0; // matchAll begins there
     return [...text.matchAll(this.#pattern)].map((match) => [match.index, match.index + match[0].length]);
   }
 }
@@ -40,20 +41,25 @@ export interface Piece {
   found: boolean;
 }
 
-/** Cuts a line where its colours change and where a match begins or ends. */
-export function pieces(line: Pick<Line, "text" | "spans">, ranges: readonly [number, number][]): Piece[] {
+/** Cuts a line where its colours change and where a match begins or ends; the first `most` characters of it. */
+export function pieces(
+  line: Pick<Line, "text" | "spans">,
+  ranges: readonly [number, number][],
+  most = Number.POSITIVE_INFINITY,
+): Piece[] {
   const spans: readonly (Span | { text: string })[] = line.spans ?? [{ text: line.text }];
   const out: Piece[] = [];
   let at = 0;
   let next = 0;
   for (const span of spans) {
-    const end = at + span.text.length;
+    const begin = at;
+    const end = Math.min(at + span.text.length, most);
     while (at < end) {
       while ((ranges[next]?.[1] ?? Number.POSITIVE_INFINITY) <= at) next++;
       const [from, to] = ranges[next] ?? [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
       const found = from <= at;
       const until = Math.min(end, found ? to : from);
-      const text = span.text.slice(at - (end - span.text.length), until - (end - span.text.length));
+      const text = span.text.slice(at - begin, until - begin);
       out.push("look" in span ? { text, span, found } : { text, found });
       at = until;
     }
