@@ -18,6 +18,8 @@ func (c *client) ping(now time.Time) {
 	case !ready:
 	case expired:
 		c.close(byeExpired)
+	case c.resumed != nil && !c.resumed.one:
+		c.pingWithID()
 	case formats[c.format].mute:
 		c.out.Send(formats[c.format].ping)
 	case c.pinged.CompareAndSwap(0, now.UnixNano()):

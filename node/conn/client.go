@@ -42,6 +42,7 @@ type client struct {
 	format  hub.Format
 	heard   bool     // the reader's: a unidirectional client's request to connect has come
 	session *session // of an HTTP stream; nil elsewhere
+	resumed *resumed // of unidirectional server-sent events; nil elsewhere
 	counted *string  // Service.mu's: the user whose connection it counts as
 
 	pinged     atomic.Int64 // Unix nanoseconds of a ping that has not been answered; 0 when none is out

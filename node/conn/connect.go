@@ -41,6 +41,9 @@ func (c *client) establish(ctx context.Context, req *protocol.ConnectRequest) (*
 		return nil, byeUserLimit
 	}
 	c.out.Cork()
+	if c.resumed != nil {
+		c.resume(req, claims.Channels)
+	}
 	subs, err := c.serverSubscriptions(ctx, claims.Channels, req.Subs)
 	if err == nil && c.uni() {
 		subs, err = c.wished(ctx, req.Subs, subs)

@@ -19,6 +19,7 @@ func (s *Service) Register(mux *http.ServeMux) {
 	mux.HandleFunc(PathStream, s.serveStream)
 	mux.HandleFunc(PathSSE, s.serveSSE)
 	mux.HandleFunc(PathEmulation, s.serveEmulation)
+	mux.HandleFunc(PathUniSSE, s.serveUniSSE)
 }
 
 // hasRoom answers a newcomer for whom there is none.

@@ -8,6 +8,7 @@ import (
 
 	"tideline/node/hub"
 	"tideline/shared/bus"
+	"tideline/shared/channel"
 )
 
 // Formats: an encoding of messages, and how a transport frames them.
@@ -19,6 +20,8 @@ const (
 	formatStreamJSON                       // lines in chunks of an HTTP response
 	formatStreamProtobuf                   // the same with length-delimited messages
 	formatSSE                              // server-sent events in chunks of an HTTP response
+	formatUniSSE                           // the same, pushes alone
+	formatUniSSEOne                        // the same with ids, for connections with one recoverable subscription: the hub's alone
 )
 
 // format is what differs between formats. All of it is safe for concurrent use; frames are shared and must not be changed.
@@ -80,6 +83,8 @@ var formats = [hub.Formats]format{
 		stream: true, encode: appendEventJSON, commands: jsonCommands, count: countJSON, pong: isJSONPong,
 		frame: chunk, ping: chunk(appendPingEvent), bye: lastPush(appendEventJSON),
 	},
+	formatUniSSE:    {stream: true, encode: appendPushEvent, frame: chunk, ping: chunk(appendPingEvent), mute: true, bye: lastEvent},
+	formatUniSSEOne: {stream: true, encode: appendPushEvent, frame: chunk},
 }
 
 func textFrame(build func([]byte) []byte) []byte         { return frame(opText, build) }
@@ -152,17 +157,23 @@ func pushFrame(f hub.Format, p *protocol.Push) []byte {
 func fits(f hub.Format, p *bus.Publication) bool { return !p.Binary || formats[f].binary }
 
 // encoder implements hub.Encoder.
-type encoder struct{}
+type encoder struct{ table *channel.Table }
 
-func (encoder) Publication(f hub.Format, channel string, p *bus.Publication) []byte {
+func (e encoder) Publication(f hub.Format, name, epoch string, p *bus.Publication) []byte {
 	if !fits(f, p) {
 		return nil
 	}
-	return pushFrame(f, &protocol.Push{Channel: channel, Pub: wirePublication(p)})
+	push := &protocol.Push{Channel: name, Pub: wirePublication(p)}
+	if f == formatUniSSEOne && recoverable(e.table, name) {
+		return chunk(func(b []byte) []byte {
+			return appendPushWithID(b, push, place{name, bus.Position{Epoch: epoch, Offset: p.Offset}})
+		})
+	}
+	return pushFrame(f, push)
 }
 
-func (encoder) Member(f hub.Format, channel string, joined bool, info bus.ClientInfo) []byte {
-	push := &protocol.Push{Channel: channel}
+func (encoder) Member(f hub.Format, name string, joined bool, info bus.ClientInfo) []byte {
+	push := &protocol.Push{Channel: name}
 	if joined {
 		push.Join = &protocol.Join{Info: wireInfo(&info)}
 	} else {

@@ -173,7 +173,7 @@ func New(o Options) (*Service, error) {
 	}
 	s.greeting = greeting
 	s.meter = newMeter(o.Metrics, s)
-	s.hub = hub.New(hub.Options{Encoder: encoder{}, Meter: s.meter, Window: o.AnnounceWindow, QueueBytes: o.QueueBytes})
+	s.hub = hub.New(hub.Options{Encoder: encoder{o.Table}, Meter: s.meter, Window: o.AnnounceWindow, QueueBytes: o.QueueBytes})
 	announced := func(name string) bool {
 		ns, err := o.Table.Lookup(name)
 		return err == nil && ns.JoinLeave

@@ -77,8 +77,13 @@ func (c *client) listen(req *protocol.ConnectRequest) {
 			c.unheard(ctx, err)
 			return
 		}
-		c.out.Uncork(pushFrame(c.format, &protocol.Push{Connect: &protocol.Connect{Client: res.Client, Version: res.Version, Data: res.Data,
-			Subs: res.Subs, Expires: res.Expires, Ttl: res.Ttl, Ping: res.Ping}}))
+		push := &protocol.Push{Connect: &protocol.Connect{Client: res.Client, Version: res.Version, Data: res.Data,
+			Subs: res.Subs, Expires: res.Expires, Ttl: res.Ttl, Ping: res.Ping}}
+		if c.resumed != nil {
+			c.out.Uncork(c.resumedFrame(push))
+		} else {
+			c.out.Uncork(pushFrame(c.format, push))
+		}
 		c.recovering.Store(0)
 	})
 }

@@ -28,12 +28,12 @@ import (
 type Format uint8
 
 // Formats is the most formats there can be.
-const Formats = 8
+const Formats = 9
 
 // Encoder makes whole frames, ready for the socket, that all subscribers with one format share. Safe for concurrent use.
 type Encoder interface {
 	// Publication may answer nil: what is published can't be had in that format. Its subscribers' owners are told by Unfit.
-	Publication(f Format, channel string, p *bus.Publication) []byte
+	Publication(f Format, channel, epoch string, p *bus.Publication) []byte
 	Member(f Format, channel string, joined bool, info bus.ClientInfo) []byte
 }
 
@@ -131,6 +131,10 @@ func (s *Subscription) Channel() string { return s.channel }
 // Delivered is the offset of the last publication that was queued for the connection, the one that it entered at to begin with.
 func (s *Subscription) Delivered() uint64 { return s.sent.Load() }
 
+// Position is that of the last publication that was queued for the connection. It may be asked in functions that the hub calls for the
+// connection: replies, and what Later is given.
+func (s *Subscription) Position() bus.Position { return bus.Position{Epoch: s.epoch, Offset: s.last} }
+
 // Wishes of a subscription.
 type Wishes struct {
 	// Members: joins and leaves are wanted.
@@ -193,10 +197,19 @@ func (h *Hub) Settle(c *Conn) {
 	}
 }
 
+// Later has the connection's worker call do, after what the hub was given for the connection before: what do sends stands between the
+// publications. It doesn't wait, and do must not block; it may never be called, when the hub ends.
+func (h *Hub) Later(c *Conn, do func()) {
+	c.worker.put(item{kind: settle, reply: func() []byte { do(); return nil }})
+}
+
+// SetFormat gives a connection another format, before its first Enter.
+func (c *Conn) SetFormat(f Format) { c.format = f }
+
 // Publication implements feed.Sink.
 func (h *Hub) Publication(channel, epoch string, p *bus.Publication) {
 	h.spread(channel, item{kind: publication, channel: channel, epoch: epoch, offset: p.Offset, time: p.Time}, func(f Format) []byte {
-		return h.enc.Publication(f, channel, p)
+		return h.enc.Publication(f, channel, epoch, p)
 	})
 }
 

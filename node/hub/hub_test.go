@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // lines encodes a publication as one line of text.
 type lines struct{ encoded atomic.Int64 }
 
-func (l *lines) Publication(f Format, channel string, p *bus.Publication) []byte {
+func (l *lines) Publication(f Format, channel, _ string, p *bus.Publication) []byte {
 	l.encoded.Add(1)
 	if p.Binary && f == 0 {
 		return nil
