@@ -7,6 +7,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,7 @@ import (
 	"tideline/shared/limit"
 	"tideline/shared/metric"
 	"tideline/shared/token"
+	"tideline/shared/trace"
 )
 
 // Version of the REST API, as the OpenAPI document names it.
@@ -61,7 +63,9 @@ type Options struct {
 	TrustedOrigins []string
 	Log            *slog.Logger // nil discards
 	Meter          Meter        // nil discards
-	Now            func() time.Time
+	// Tracing opens a span for each request. Nil opens none; the trace that a request came with goes on all the same.
+	Tracing trace.Provider
+	Now     func() time.Time
 }
 
 // API is one function's REST API. It is an http.Handler and, by embedding, a huma.API.
@@ -72,12 +76,13 @@ type API struct {
 	origins  *http.CrossOriginProtection
 	log      *slog.Logger
 	meter    Meter
+	tracing  trace.Provider
 	now      func() time.Time
 }
 
 // New makes an API without operations; add them with Register. The error names a malformed trusted origin.
 func New(o Options) (*API, error) {
-	a := &API{mux: http.NewServeMux(), verifier: o.Verifier, origins: http.NewCrossOriginProtection(), log: o.Log, meter: o.Meter, now: o.Now}
+	a := &API{mux: http.NewServeMux(), verifier: o.Verifier, origins: http.NewCrossOriginProtection(), log: o.Log, meter: o.Meter, tracing: o.Tracing, now: o.Now}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -143,6 +148,7 @@ func (a *API) Document() ([]byte, error) {
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := a.now()
 	ctx, id := withRequest(r)
+	ctx, span := a.span(ctx, r)
 	r = r.WithContext(ctx)
 	rec := &recorder{ResponseWriter: w}
 	h := rec.Header()
@@ -163,6 +169,11 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		a.measure(ctx, r, rec, a.now().Sub(started))
+		span.SetNumber("http.response.status_code", rec.code())
+		if rec.code() >= 500 {
+			span.Fail(rec.Header().Get(problemHeader))
+		}
+		span.End(nil)
 	}()
 	if err := a.origins.Check(r); err != nil {
 		WriteProblem(rec, r, http.StatusForbidden, CodeCrossOrigin, "State-changing requests are accepted from the same origin only.")
@@ -172,6 +183,15 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.route(rec, r)
+}
+
+// span is the request's, named by its operation.
+func (a *API) span(ctx context.Context, r *http.Request) (context.Context, trace.Span) {
+	if a.tracing == nil {
+		return ctx, trace.Span{}
+	}
+	_, pattern := a.mux.Handler(r)
+	return trace.Enter(ctx, a.tracing, trace.Server, "", cmp.Or(pattern, "no operation"), "http.request.method", clip(r.Method, 16), "http.route", pattern)
 }
 
 // accepted keeps what is well formed of the Accept header (RFC 9110, section 12.5.1), with no parameter but the weight: huma's negotiation
@@ -246,10 +266,7 @@ func (a *API) limitBody(w http.ResponseWriter, r *http.Request) bool {
 
 // measure logs what went wrong at the level it deserves; a success costs no line unless debug is on.
 func (a *API) measure(ctx context.Context, r *http.Request, rec *recorder, took time.Duration) {
-	status := rec.status
-	if status == 0 {
-		status = http.StatusOK
-	}
+	status := rec.code()
 	level := slog.LevelDebug
 	switch {
 	case status >= 500:

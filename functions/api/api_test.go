@@ -251,12 +251,12 @@ func TestRequestIDs(t *testing.T) {
 	for in, keep := range map[string]bool{"abc-1._X": true, strings.Repeat("a", 64): true, strings.Repeat("a", 65): false, "a b": false, "a\"b": false,
 		"": false, "é": false} {
 		log.Reset()
-		w, _ := send(t, a, "GET", "/api/fail", "", "X-Request-Id", in, "X-Amzn-Trace-Id", "Root=1-2-3")
+		w, _ := send(t, a, "GET", "/api/fail", "", "X-Request-Id", in, "X-Amzn-Trace-Id", "Root=1-67891233-abcdef012345678912345678")
 		got := w.Header().Get("X-Request-Id")
 		if (got == in) != keep || got == "" {
 			t.Errorf("%q became %q", in, got)
 		}
-		if !strings.Contains(log.String(), `"request_id":"`+got+`"`) || !strings.Contains(log.String(), `"trace_id":"Root=1-2-3"`) {
+		if !strings.Contains(log.String(), `"request_id":"`+got+`"`) || !strings.Contains(log.String(), `"trace_id":"67891233abcdef012345678912345678"`) {
 			t.Errorf("the log has neither: %s", log)
 		}
 	}

@@ -5,17 +5,16 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net/http"
+
+	"tideline/shared/trace"
 )
 
 // RequestIDHeader carries the request's id, both ways. An id that a caller sends is kept if it has 1 to 64 letters, digits, '.', '_' or '-'.
 const RequestIDHeader = "X-Request-Id"
 
-// TraceHeader is AWS's: the load balancer and Lambda set it.
-const TraceHeader = "X-Amzn-Trace-Id"
-
 type requestKey struct{}
 
-type request struct{ id, trace string }
+type request struct{ id string }
 
 // RequestID of the request that a handler serves, or "" outside one.
 func RequestID(ctx context.Context) string {
@@ -23,9 +22,9 @@ func RequestID(ctx context.Context) string {
 	return q.id
 }
 
-// WithRequestID names the request or event that ctx serves, for logs. Trace may be empty.
-func WithRequestID(ctx context.Context, id, trace string) context.Context {
-	return context.WithValue(ctx, requestKey{}, request{id: id, trace: clip(trace, 256)})
+// WithRequestID names the request or event that ctx serves, for logs.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestKey{}, request{id})
 }
 
 func withRequest(r *http.Request) (context.Context, string) {
@@ -36,7 +35,7 @@ func withRequest(r *http.Request) (context.Context, string) {
 	if id == "" {
 		id = rand.Text()
 	}
-	return WithRequestID(r.Context(), id, r.Header.Get(TraceHeader)), id
+	return WithRequestID(trace.FromRequest(r.Context(), r.Header), id), id
 }
 
 func validRequestID(id string) bool {
@@ -54,7 +53,7 @@ func validRequestID(id string) bool {
 }
 
 // LogHandler adds request_id and trace_id of the context to every record of h.
-func LogHandler(h slog.Handler) slog.Handler { return logHandler{h} }
+func LogHandler(h slog.Handler) slog.Handler { return logHandler{trace.LogHandler(h)} }
 
 type logHandler struct{ slog.Handler }
 
@@ -62,9 +61,6 @@ func (h logHandler) Handle(ctx context.Context, r slog.Record) error {
 	if q, ok := ctx.Value(requestKey{}).(request); ok {
 		r = r.Clone()
 		r.AddAttrs(slog.String("request_id", q.id))
-		if q.trace != "" {
-			r.AddAttrs(slog.String("trace_id", q.trace))
-		}
 	}
 	return h.Handler.Handle(ctx, r)
 }
@@ -95,6 +91,14 @@ func (w *recorder) Write(b []byte) (int, error) {
 		w.status, w.wrote = http.StatusOK, true
 	}
 	return w.ResponseWriter.Write(b)
+}
+
+// code is what was answered; nothing yet will be 200.
+func (w *recorder) code() int {
+	if w.status == 0 {
+		return http.StatusOK
+	}
+	return w.status
 }
 
 // Unwrap lets http.ResponseController reach the connection.

@@ -74,7 +74,7 @@ func TestInvokedDirectlyItAnswersEachPublication(t *testing.T) {
 		{"channel":"system"},
 		{"channel":"system","data":1,"id":"` + strings.Repeat("i", limit.PublicationIDBytes+1) + `"},
 		{"channel":"user:#ann","data":[1,2]}]}`
-	ctx := api.WithRequestID(t.Context(), "req-1", "")
+	ctx := api.WithRequestID(t.Context(), "req-1")
 	out, err := b.Handle(ctx, json.RawMessage(request))
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +160,7 @@ func TestLimits(t *testing.T) {
 	b := newBroadcast(t, r)
 	request := func(bytes, n int) broadcast.Response {
 		one := `{"channel":"system","data":"` + strings.Repeat("x", bytes-2) + `"}`
-		out, err := b.Handle(api.WithRequestID(t.Context(), fmt.Sprint(bytes, n), ""), json.RawMessage(`{"publications":[`+strings.Repeat(one+",", n-1)+one+`]}`))
+		out, err := b.Handle(api.WithRequestID(t.Context(), fmt.Sprint(bytes, n)), json.RawMessage(`{"publications":[`+strings.Repeat(one+",", n-1)+one+`]}`))
 		if err != nil {
 			t.Fatal(err)
 		}

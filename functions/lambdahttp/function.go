@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambdacontext"
 
 	"tideline/functions/api"
+	"tideline/shared/trace"
 )
 
 // AnswerMargin is what a handler's deadline lies before the invocation's: the time to answer that it was too late.
@@ -98,6 +99,6 @@ func named(ctx context.Context) context.Context {
 	if !ok {
 		return ctx
 	}
-	trace, _ := ctx.Value("x-amzn-trace-id").(string) // the key that aws-lambda-go uses
-	return api.WithRequestID(ctx, lc.AwsRequestID, trace)
+	given, _ := ctx.Value("x-amzn-trace-id").(string) // the key that aws-lambda-go uses
+	return api.WithRequestID(trace.FromAmazon(ctx, given), lc.AwsRequestID)
 }

@@ -9,6 +9,7 @@ import (
 
 	"tideline/shared/channel"
 	"tideline/shared/todo/bolt"
+	"tideline/shared/trace"
 )
 
 // The local loop's bounds.
@@ -91,9 +92,10 @@ func (l Local) drain(ctx context.Context, p *publishing) error {
 		var done []uint64
 		var failed error
 		for _, e := range pending {
-			err := p.publish(ctx, e.User, e.Event)
+			of := trace.From(ctx, e.Trace)
+			err := p.publish(of, e.User, e.Event)
 			if poison(err) { // it would be refused forever
-				l.Log.ErrorContext(ctx, "event can't be announced", "user", e.User, "type", e.Event.Type, "error", err)
+				l.Log.ErrorContext(of, "event can't be announced", "user", e.User, "type", e.Event.Type, "error", err)
 				err = nil
 			}
 			if failed = err; failed != nil {

@@ -12,6 +12,7 @@ import (
 	"tideline/shared/limit"
 	"tideline/shared/todo"
 	"tideline/shared/todo/table"
+	"tideline/shared/trace"
 )
 
 // reserve is the time that is kept of a Lambda invocation to answer what was done so far.
@@ -94,6 +95,7 @@ func (h *Handler) Stream(ctx context.Context, e StreamEvent) StreamResponse {
 		defer cancel()
 	}
 	for i, r := range e.Records {
+		ctx := trace.From(ctx, r.DynamoDB.NewImage.Text(table.Trace)) // of the write, for logs too: the invocation is of many
 		err := h.record(ctx, r)
 		if err == nil {
 			continue
@@ -142,7 +144,7 @@ func (h *Handler) current(ctx context.Context, user, id string) error {
 		return nil
 	}
 	before := todo.Record{Todo: todo.Todo{Version: r.Version - 1}}
-	return h.publish(ctx, user, todo.EventOf(before, r))
+	return h.publish(trace.From(ctx, r.Trace), user, todo.EventOf(before, r))
 }
 
 // Handle takes any event that the function may get: of the stream, or {"replay":{}}.

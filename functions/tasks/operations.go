@@ -14,6 +14,7 @@ import (
 	"tideline/functions/api"
 	"tideline/shared/metric"
 	"tideline/shared/todo"
+	"tideline/shared/trace"
 )
 
 type newTask struct {
@@ -78,7 +79,7 @@ func (h *handler) start(ctx context.Context, in *startInput) (*startOutput, erro
 	}
 	now := h.now().UTC().Truncate(time.Millisecond)
 	t := todo.TaskRecord{Task: todo.Task{ID: id.String(), Kind: in.Body.Kind, Format: in.Body.Format, State: todo.Queued, Version: 1,
-		CreatedAt: now, UpdatedAt: now}, User: u, Expires: now.Add(todo.TaskTTL)}
+		CreatedAt: now, UpdatedAt: now}, User: u, Expires: now.Add(todo.TaskTTL), Trace: trace.Parent(ctx)}
 	switch {
 	case in.Body.Kind == todo.Export:
 		t.File = exportKey(u, t.ID, t.Format)

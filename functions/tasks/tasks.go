@@ -20,6 +20,7 @@ import (
 	"tideline/shared/channel"
 	"tideline/shared/todo"
 	"tideline/shared/token"
+	"tideline/shared/trace"
 )
 
 // Limits of the API.
@@ -62,6 +63,7 @@ type Options struct {
 	TrustedOrigins []string
 	Log            *slog.Logger
 	Meter          api.Meter
+	Tracing        trace.Provider // nil opens no spans
 	Now            func() time.Time
 }
 
@@ -70,7 +72,7 @@ func New(o Options) (http.Handler, error) {
 	if o.Store == nil || o.Files == nil || o.Publisher == nil || o.Verifier == nil {
 		return nil, errors.New("tasks: store, files, publisher and verifier are required")
 	}
-	a, err := api.New(api.Options{Verifier: o.Verifier, TrustedOrigins: o.TrustedOrigins, Log: o.Log, Meter: o.Meter, Now: o.Now})
+	a, err := api.New(api.Options{Verifier: o.Verifier, TrustedOrigins: o.TrustedOrigins, Log: o.Log, Meter: o.Meter, Tracing: o.Tracing, Now: o.Now})
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"tideline/shared/limit"
 	"tideline/shared/metric"
 	"tideline/shared/todo"
+	"tideline/shared/trace"
 )
 
 // The worker's numbers.
@@ -94,6 +95,7 @@ func (w *Worker) Do(ctx context.Context, user, id string) error {
 	if err != nil {
 		return fmt.Errorf("read task %s: %w", id, err)
 	}
+	ctx = trace.From(ctx, t.Trace)
 	if t.State.Final() {
 		return w.end(ctx, t)
 	}

@@ -24,6 +24,7 @@ import (
 	"tideline/shared/metric"
 	"tideline/shared/todo"
 	"tideline/shared/token"
+	"tideline/shared/trace"
 )
 
 // Budgets and sizes of the API.
@@ -63,6 +64,7 @@ type Options struct {
 	TrustedOrigins []string
 	Log            *slog.Logger
 	Meter          api.Meter
+	Tracing        trace.Provider // nil opens no spans
 	Now            func() time.Time
 }
 
@@ -71,7 +73,7 @@ func New(o Options) (http.Handler, error) {
 	if o.Store == nil || o.Publisher == nil || o.Verifier == nil {
 		return nil, errors.New("todos: store, publisher and verifier are required")
 	}
-	a, err := api.New(api.Options{Verifier: o.Verifier, TrustedOrigins: o.TrustedOrigins, Log: o.Log, Meter: o.Meter, Now: o.Now})
+	a, err := api.New(api.Options{Verifier: o.Verifier, TrustedOrigins: o.TrustedOrigins, Log: o.Log, Meter: o.Meter, Tracing: o.Tracing, Now: o.Now})
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"tideline/shared/trace"
 )
 
 // attempts bounds how often a write without a precondition is tried again after it lost a race.
@@ -122,10 +124,11 @@ func (b *Book) Create(ctx context.Context, user string, c Content, key, request 
 		return Outcome{}, fmt.Errorf("new todo id: %w", err)
 	}
 	w := Write{Next: b.step(Record{}, id.String(), c)}
+	w.Next.Trace = trace.Parent(ctx)
 	if key != "" {
 		w.Answer = &Answer{Key: key, Request: request, Todo: w.Next.Todo, Expires: b.now().Add(AnswerTTL)}
 	}
-	err = b.store.Write(ctx, user, w)
+	err = b.write(ctx, user, w)
 	if errors.Is(err, ErrKeyUsed) { // the same request, a moment earlier
 		return b.recall(ctx, user, key, request)
 	}
@@ -222,7 +225,8 @@ func (b *Book) change(ctx context.Context, user, id string, m Match, decide func
 			return Outcome{Todo: r.Todo}, nil
 		}
 		w := Write{Before: r, Next: *next}
-		err = b.store.Write(ctx, user, w)
+		w.Next.Trace = trace.Parent(ctx)
+		err = b.write(ctx, user, w)
 		if err == nil {
 			return outcome(w), nil
 		}
@@ -234,6 +238,15 @@ func (b *Book) change(ctx context.Context, user, id string, m Match, decide func
 		}
 	}
 	return Outcome{}, fmt.Errorf("write todo %s: lost %d races: %w", id, attempts, ErrConflict)
+}
+
+// write stores w under a span of its own.
+func (b *Book) write(ctx context.Context, user string, w Write) error {
+	ctx, span := trace.Start(ctx, trace.Client, "write", "todo", "tideline.todo", w.Next.ID)
+	span.SetNumber("tideline.version", int(w.Next.Version))
+	err := b.store.Write(ctx, user, w)
+	span.End(err)
+	return err
 }
 
 // pause waits a random time that grows with n, up to 200 ms.

@@ -36,6 +36,8 @@ type Record struct {
 	// Deleted makes this a tombstone: only ID, Version and CreatedAt matter, until Expires.
 	Deleted bool      `json:"deleted,omitempty"`
 	Expires time.Time `json:"expires,omitzero"`
+	// Trace is the W3C traceparent of what wrote this version, if that was sampled: who announces it later announces it under the same trace.
+	Trace string `json:"trace,omitempty"`
 }
 
 // Live reports whether the record is a todo that its owner sees.

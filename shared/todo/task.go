@@ -99,6 +99,8 @@ type TaskRecord struct {
 	// Attempts counts the workers that took the task since it last made progress.
 	Attempts int       `json:"attempts"`
 	Expires  time.Time `json:"expires"`
+	// Trace is the W3C traceparent of the request that started the task, if that was sampled: what becomes of it is announced under the same trace.
+	Trace string `json:"trace,omitempty"`
 }
 
 // TaskWrite is one step of one task.

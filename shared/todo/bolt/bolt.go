@@ -88,7 +88,7 @@ func (s *Store) Write(ctx context.Context, user string, w todo.Write) error {
 		if err := putRecord(u, w.Before.Version, w.Next); err != nil {
 			return err
 		}
-		return enqueue(tx, user, todo.EventOf(w.Before, w.Next))
+		return enqueue(tx, user, todo.EventOf(w.Before, w.Next), w.Next.Trace)
 	})
 	if err == nil {
 		signal(s.wake)

@@ -16,20 +16,22 @@ type Pending struct {
 	Sequence uint64
 	User     string
 	Event    todo.Event
+	Trace    string // todo.Record's
 }
 
 type pendingWire struct {
 	User  string     `json:"user"`
 	Event todo.Event `json:"event"`
+	Trace string     `json:"trace,omitempty"`
 }
 
-func enqueue(tx *bbolt.Tx, user string, e todo.Event) error {
+func enqueue(tx *bbolt.Tx, user string, e todo.Event, trace string) error {
 	b := tx.Bucket(outboxBucket)
 	n, err := b.NextSequence()
 	if err != nil {
 		return err
 	}
-	return putJSON(b, sequence(n), pendingWire{user, e})
+	return putJSON(b, sequence(n), pendingWire{user, e, trace})
 }
 
 // Pending answers the oldest events that wait to be announced, at most limit, in the order of their writes.
@@ -42,7 +44,7 @@ func (s *Store) Pending(ctx context.Context, limit int) (out []Pending, err erro
 			if err := json.Unmarshal(v, &w); err != nil {
 				return fmt.Errorf("decode pending event %d: %w", n, err)
 			}
-			out = append(out, Pending{n, w.User, w.Event})
+			out = append(out, Pending{n, w.User, w.Event, w.Trace})
 		}
 		return nil
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"tideline/shared/todo"
+	"tideline/shared/trace"
 )
 
 // Clock is what the suite moves; hand its Now to the store.
@@ -41,6 +42,7 @@ func Run(t *testing.T, s todo.Store, clock *Clock) {
 	}{
 		{"nothing is stored for a stranger", x.stranger},
 		{"what was written is read back whole", x.roundTrip},
+		{"a version remembers the trace of its write, and the next its own", x.traces},
 		{"a write is refused unless the version is the one read", x.conditional},
 		{"of racing writers one wins each version and no write is lost", x.race},
 		{"a deleted id continues its version", x.tombstone},
@@ -142,6 +144,34 @@ func (x suite) roundTrip(t *testing.T) {
 		check(t, err)
 		if !got.Content().Equal(c) || got.Version != 1 || !got.CreatedAt.Equal(x.clock.Now()) || !got.UpdatedAt.Equal(x.clock.Now()) {
 			t.Errorf("read %+v, want %+v of now", got, c)
+		}
+	}
+}
+
+func (x suite) traces(t *testing.T) {
+	const first, second = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-1af7651916cd43dd8448eb211c80319c-c7ad6b7169203331-01"
+	u := user()
+	o, err := x.book.Create(trace.From(t.Context(), first), u, todo.Content{Title: "one"}, "", "")
+	check(t, err)
+	steps := []struct {
+		parent string
+		do     func(context.Context) error
+	}{
+		{first, nil},
+		{second, func(ctx context.Context) error {
+			_, err := x.book.Put(ctx, u, o.Todo.ID, todo.Content{Title: "two"}, todo.Match{})
+			return err
+		}},
+		{"", func(ctx context.Context) error { _, err := x.book.Delete(ctx, u, o.Todo.ID, todo.Match{}); return err }},
+	}
+	for i, s := range steps {
+		if s.do != nil {
+			check(t, s.do(trace.From(t.Context(), s.parent)))
+		}
+		got, err := x.s.Read(t.Context(), u, o.Todo.ID)
+		check(t, err)
+		if got.Trace != s.parent || got.Version != uint64(i+1) {
+			t.Errorf("version %d has the trace %q, want %q", got.Version, got.Trace, s.parent)
 		}
 	}
 }

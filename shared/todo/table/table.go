@@ -54,6 +54,7 @@ const (
 	Quiet   = "quiet" // bool: made by a task, announced by it and not by the stream
 	Count   = "n"     // number of live todos
 	Body    = "body"  // string: JSON of a task or an answer
+	Trace   = "trace" // string: W3C traceparent of the write, where it was sampled
 	Expires = "exp"   // number: milliseconds since 1970, exact, where TTL is only for cleaning up
 
 	title, note, done, due, created, updated, deleted = "title", "note", "done", "due", "created", "updated", "deleted"
@@ -134,6 +135,9 @@ func EncodeTodo(user string, r todo.Record, writeID string, quiet bool) Image {
 	if r.DueAt != nil {
 		i[due] = number(r.DueAt.UnixMilli())
 	}
+	if r.Trace != "" {
+		i[Trace] = text(r.Trace)
+	}
 	if quiet {
 		i[Quiet] = flag(true)
 	}
@@ -160,6 +164,7 @@ func DecodeTodo(i Image) (user string, r todo.Record, err error) {
 	if !isUser || !isTodo || user == "" || id == "" {
 		return "", r, fmt.Errorf("%w: not a todo", ErrImage)
 	}
+	r.Trace = i.Text(Trace)
 	r.Todo = todo.Todo{ID: id, Title: i.Text(title), Note: i.Text(note), Done: i.Flag(done), Version: i.number(Version, &errs),
 		CreatedAt: i.millis(created, &errs), UpdatedAt: i.millis(updated, &errs)}
 	if _, has := i[due]; has {
