@@ -13,9 +13,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/centrifugal/protocol"
 
+	"tideline/node/hub"
 	"tideline/shared/channel"
 	"tideline/shared/token"
 )
@@ -28,6 +30,7 @@ func fuzzNode(f *testing.F) *node {
 		if o.Table, err = channel.NewTable(
 			channel.Namespace{Name: "open", Subscribe: channel.Everyone, Publish: channel.Everyone, HistorySize: 10, HistoryTTL: time.Hour, Recover: true, Presence: true, JoinLeave: true, Ack: true},
 			channel.Namespace{Name: "room", Subscribe: channel.SignedIn, Publish: channel.Subscribers, Token: true, Stamped: true},
+			channel.Namespace{Name: "bytes", Subscribe: channel.Everyone, Publish: channel.Everyone, HistorySize: 10, HistoryTTL: time.Hour, Binary: true},
 			channel.Namespace{Name: "own", Subscribe: channel.Owner, Newest: true}); err != nil {
 			f.Fatal(err)
 		}
@@ -36,21 +39,48 @@ func fuzzNode(f *testing.F) *node {
 	})
 }
 
-// Whatever a client sends as one message: no panic, every command that can be read is answered at most once, and what goes out is JSON.
+// commandSeeds are messages of commands, in JSON.
+var commandSeeds = []string{
+	`{}`, "", "[]", "{\"id\":1}\n{}", `{"id":2,"subscribe":{"channel":"open:a","recover":true,"epoch":"x","offset":3,"flag":2}}`,
+	`{"id":2,"subscribe":{"channel":"open:a"}}` + "\n" + `{"id":3,"unsubscribe":{"channel":"open:a"}}` + "\n" + `{"id":4,"subscribe":{"channel":"open:a"}}`,
+	`{"id":2,"publish":{"channel":"open:a","data":{"x":1}}}`, `{"id":2,"history":{"channel":"open:a","limit":-1,"reverse":true,"since":{"offset":18446744073709551615}}}`,
+	`{"id":2,"presence":{"channel":"open:a"}}`, `{"id":2,"presence_stats":{"channel":"own:#ann"}}`, `{"id":2,"refresh":{"token":"x"}}`,
+	`{"id":2,"sub_refresh":{"channel":"open:a","token":"x"}}`, `{"id":2,"rpc":{"method":"publish","data":{"channel":"open:a","data":1,"id":"i"}}}`,
+	`{"id":2,"rpc":{"method":"ack","data":{"channel":"open:a","offset":1}}}`, `{"id":2,"rpc":{"method":"connections","data":{}}}`,
+	`{"id":2,"rpc":{"method":"subscribe","data":{"user":"ann","channel":"open:b"}}}`, `{"id":2,"rpc":{"method":"unsubscribe","data":{"channel":"open:b"}}}`,
+	`{"id":2,"rpc":{"method":"revoke","data":{"token":"t"}}}`, `{"id":2,"rpc":{"method":"node.info","data":null}}`, `{"send":{"data":1}}`, `{"id":2,"ping":{}}`,
+	`{"id":4294967295,"connect":{"token":"x","subs":{"open:a":{"recover":true}}}}`, `{"id":2,"subscribe":{"channel":"room:a","token":"x.y.z"}}`,
+}
+
+// Whatever a client sends as one message: no panic, every command that can be read is answered at most once, and what goes out can be read.
 func FuzzCommands(f *testing.F) {
-	for _, s := range []string{
-		`{}`, "", "[]", "{\"id\":1}\n{}", `{"id":2,"subscribe":{"channel":"open:a","recover":true,"epoch":"x","offset":3,"flag":2}}`,
-		`{"id":2,"subscribe":{"channel":"open:a"}}` + "\n" + `{"id":3,"unsubscribe":{"channel":"open:a"}}` + "\n" + `{"id":4,"subscribe":{"channel":"open:a"}}`,
-		`{"id":2,"publish":{"channel":"open:a","data":{"x":1}}}`, `{"id":2,"history":{"channel":"open:a","limit":-1,"reverse":true,"since":{"offset":18446744073709551615}}}`,
-		`{"id":2,"presence":{"channel":"open:a"}}`, `{"id":2,"presence_stats":{"channel":"own:#ann"}}`, `{"id":2,"refresh":{"token":"x"}}`,
-		`{"id":2,"sub_refresh":{"channel":"open:a","token":"x"}}`, `{"id":2,"rpc":{"method":"publish","data":{"channel":"open:a","data":1,"id":"i"}}}`,
-		`{"id":2,"rpc":{"method":"ack","data":{"channel":"open:a","offset":1}}}`, `{"id":2,"rpc":{"method":"connections","data":{}}}`,
-		`{"id":2,"rpc":{"method":"subscribe","data":{"user":"ann","channel":"open:b"}}}`, `{"id":2,"rpc":{"method":"unsubscribe","data":{"channel":"open:b"}}}`,
-		`{"id":2,"rpc":{"method":"revoke","data":{"token":"t"}}}`, `{"id":2,"rpc":{"method":"node.info","data":null}}`, `{"send":{"data":1}}`, `{"id":2,"ping":{}}`,
-		`{"id":4294967295,"connect":{"token":"x","subs":{"open:a":{"recover":true}}}}`, `{"id":2,"subscribe":{"channel":"room:a","token":"x.y.z"}}`,
-	} {
+	for _, s := range commandSeeds {
 		f.Add([]byte(s))
 	}
+	fuzzCommands(f, formatJSON)
+}
+
+func FuzzProtobufCommands(f *testing.F) {
+	for _, s := range commandSeeds {
+		var b []byte
+		for decoder := jsonCommands([]byte(s)); ; {
+			cmd, err := decoder.Decode()
+			if cmd != nil {
+				b = appendCommand(f, b, cmd)
+			}
+			if err != nil {
+				break
+			}
+		}
+		f.Add(b)
+	}
+	f.Add(appendCommand(f, nil, &protocol.Command{Id: 2, Publish: &protocol.PublishRequest{Channel: "bytes:a", Data: []byte(notJSON)}}))
+	f.Add([]byte("\x80"))
+	f.Add([]byte("\x02\x08\x02\x05\x08"))
+	fuzzCommands(f, formatProtobuf)
+}
+
+func fuzzCommands(f *testing.F, format hub.Format) {
 	n := fuzzNode(f)
 	pass, err := n.tokens.Sign(token.Claims{User: "ann", Roles: []string{channel.RoleOperator}, Expires: time.Now().Add(24 * time.Hour), Channels: []string{"open:s"}})
 	if err != nil {
@@ -79,11 +109,11 @@ func FuzzCommands(f *testing.F) {
 			said <- all
 		}()
 		sock := &socket{TCPConn: ours}
-		c, err := n.newClient(sock, httptest.NewRequest("GET", Path, nil), formatJSON) // without gorilla: messages are given to it here
+		c, err := n.newClient(sock, httptest.NewRequest("GET", Path, nil), format) // without gorilla: messages are given to it here
 		if err != nil || !n.add(c) {
 			t.Fatal(err)
 		}
-		c.accept([]byte(fmt.Sprintf(`{"id":1,"connect":{"token":%q}}`, pass)))
+		c.accept((&raw{t: t, format: format}).encode(fmt.Sprintf(`{"id":1,"connect":{"token":%q}}`, pass)))
 		c.settle()
 		if !c.is(connected) {
 			t.Fatal("not connected")
@@ -99,15 +129,15 @@ func FuzzCommands(f *testing.F) {
 		c.teardown(false)
 		all := <-said
 		theirs.Close()
-		checkReplies(t, data, all)
+		checkReplies(t, format, data, all)
 	})
 }
 
 // checkReplies parses what the node has said and counts the replies to each command.
-func checkReplies(t *testing.T, sent, said []byte) {
+func checkReplies(t *testing.T, format hub.Format, sent, said []byte) {
 	t.Helper()
 	asked := map[uint32]int{1: 1}
-	for decoder := protocol.NewJSONCommandDecoder(bytes.TrimSpace(sent)); ; {
+	for decoder := formats[format].commands(sent); ; {
 		cmd, err := decoder.Decode()
 		if cmd != nil {
 			asked[cmd.Id]++
@@ -122,24 +152,40 @@ func checkReplies(t *testing.T, sent, said []byte) {
 		if err != nil {
 			return
 		}
-		if op != opText {
-			continue
+		var ids []uint32
+		switch {
+		case op == opText && format == formatJSON:
+			ids = jsonReplies(t, payload)
+		case op == opBinary && format == formatProtobuf:
+			for _, reply := range protobufReplies(t, payload) {
+				ids = append(ids, reply.Id)
+			}
+		case op == opText || op == opBinary:
+			t.Errorf("frame of type %d", op)
 		}
-		for line := range bytes.SplitSeq(payload, newline) {
-			var reply struct {
-				ID   uint32
-				Push json.RawMessage
-			}
-			if err := json.Unmarshal(line, &reply); err != nil {
-				t.Errorf("%q: %v", line, err)
-			}
-			if reply.ID != 0 {
-				if asked[reply.ID]--; asked[reply.ID] < 0 {
-					t.Errorf("%q is answered once too often: %q", sent, line)
+		for _, id := range ids {
+			if id != 0 {
+				if asked[id]--; asked[id] < 0 {
+					t.Errorf("%q is answered once too often: %d in %q", sent, id, payload)
 				}
 			}
 		}
 	}
+}
+
+func jsonReplies(t *testing.T, payload []byte) (ids []uint32) {
+	t.Helper()
+	for line := range bytes.SplitSeq(payload, newline) {
+		var reply struct {
+			ID   uint32
+			Push json.RawMessage
+		}
+		if err := json.Unmarshal(line, &reply); err != nil || !utf8.Valid(line) {
+			t.Errorf("%q: %v", line, err)
+		}
+		ids = append(ids, reply.ID)
+	}
+	return ids
 }
 
 // Whatever comes after the handshake, in bytes: the node's frames are whole, a close frame is the last, and the connection ends with the client's.
