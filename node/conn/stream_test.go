@@ -167,7 +167,10 @@ func (s *stream) next() (string, error) {
 }
 
 // sent is a server-sent event.
-type sent struct{ id, data, retry string }
+type sent struct {
+	id, data, retry string
+	hasID           bool
+}
 
 func (s *stream) event() (sent, error) {
 	var e sent
@@ -181,7 +184,7 @@ func (s *stream) event() (sent, error) {
 		case "":
 			return e, nil
 		case "id":
-			e.id = value
+			e.id, e.hasID = value, true
 		case "retry":
 			e.retry = value
 		case "data":

@@ -117,9 +117,11 @@ func (c *client) resume(req *protocol.ConnectRequest, named []string) {
 // noEpoch is the epoch of no channel: theirs have a dot.
 const noEpoch = "none"
 
+// recoverable reports whether a channel's namespace has every subscription recover. What only the client has asked to recover has no ids: frames are
+// shared with those who have not.
 func recoverable(table *channel.Table, name string) bool {
 	ns, err := table.Lookup(name)
-	return err == nil && ns.HistorySize > 0
+	return err == nil && ns.HistorySize > 0 && ns.Recover
 }
 
 // resumedFrame is the connect push, and then what was missed as pushes of its own: so each has its id, and a reader need only know one kind of
@@ -165,7 +167,7 @@ func (c *client) pingWithID() {
 		var at []place
 		c.mu.Lock()
 		for name, sub := range c.subs {
-			if sub.hub != nil && sub.ns.HistorySize > 0 {
+			if sub.hub != nil && sub.ns.HistorySize > 0 && sub.ns.Recover {
 				at = append(at, place{name, sub.hub.Position()})
 			}
 		}
