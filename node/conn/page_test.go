@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"tideline/node/hub"
 	"tideline/shared/channel"
 	"tideline/shared/limit"
 	"tideline/shared/token"
@@ -51,10 +52,49 @@ func TestProtocolPageExchanges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := startNode(t, startRedis(t).Addr(), "n1", func(o *Options) { o.Table = table })
+	eachFormat(t, func(t *testing.T, f hub.Format) {
+		n := startNode(t, startRedis(t).Addr(), "n1", func(o *Options) { o.Table = table }).speaking(f)
+		playExchanges(t, n, blocks["exchange"])
+	})
+	t.Run("uni", func(t *testing.T) {
+		n := startNode(t, startRedis(t).Addr(), "n1", func(o *Options) { o.Table = table })
+		for _, block := range blocks["uni"] {
+			playUni(t, n, block)
+		}
+		if len(blocks["uni"]) == 0 {
+			t.Error("no exchange of unidirectional clients")
+		}
+	})
+}
+
+// playUni plays an exchange in which a line with ! is a server's publication.
+func playUni(t *testing.T, n *node, block string) {
+	r := n.listener(t, "")
+	for line := range strings.Lines(block) {
+		line = strings.TrimSpace(line)
+		kind, rest, _ := strings.Cut(line, " ")
+		switch kind {
+		case ">":
+			r.send(strings.ReplaceAll(rest, `"TOKEN"`, strconv.Quote(n.token(t, token.Claims{User: "ann"}))))
+		case "!":
+			name, data, _ := strings.Cut(rest, " ")
+			n.publish(t, name, data)
+		default:
+			var want any
+			if err := json.Unmarshal([]byte(rest), &want); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			if got := r.want(`{}`); !like(got, want) {
+				t.Errorf("came %v, the page has %s", got, line)
+			}
+		}
+	}
+}
+
+func playExchanges(t *testing.T, n *node, blocks []string) {
 	ann := token.Claims{User: "ann"}
 	room := token.Claims{User: "ann", Channel: "room:kitchen"}
-	for i, block := range blocks["exchange"] {
+	for i, block := range blocks {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
 			var r *raw
 			if strings.Contains(block, `"connect"`) {
@@ -194,7 +234,8 @@ func TestProtocolPageLimits(t *testing.T) {
 
 func TestProtocolPageVersions(t *testing.T) {
 	page, _ := protocolPage(t)
-	for file, pattern := range map[string]string{"../../test/package.json": `"centrifuge": "([^"]+)"`, "../../go.mod": `centrifugal/centrifuge-go (\S+)`} {
+	for file, pattern := range map[string]string{"../../test/package.json": `"centrifuge": "([^"]+)"`, "../../go.mod": `centrifugal/centrifuge-go (\S+)`,
+		"../../test/sdk/strangers/requirements.txt": `centrifuge-python==(\S+)`, "../../test/sdk/strangers/pom.xml": `centrifuge-java</artifactId>\s+<version>([^<]+)`} {
 		raw, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
