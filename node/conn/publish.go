@@ -16,6 +16,7 @@ import (
 	"tideline/shared/bus"
 	"tideline/shared/channel"
 	"tideline/shared/limit"
+	"tideline/shared/trace"
 )
 
 // stamped is what the server makes of a client's publication in a stamped namespace: the client can't forge user, time or node.
@@ -83,8 +84,13 @@ func (c *client) relay(ctx context.Context, name string, data []byte, id string)
 	if err != nil || !p.Binary && !utf8.Valid(p.Data) { // encoding/json doesn't look at UTF-8
 		return bus.Result{}, "", errBadRequest
 	}
+	ctx, span := trace.Enter(ctx, c.s.o.Tracing, trace.Server, "relay", ns.Name, "tideline.node", c.s.o.NodeID, "tideline.client", c.id)
 	res, err := c.s.o.Bus.Publish(ctx, p)
+	span.End(err)
 	c.s.meter.publication(res, err)
+	if err != nil {
+		c.s.log.DebugContext(ctx, "publication failed", "client", c.id, "channel", name, "error", err)
+	}
 	switch {
 	case errors.Is(err, bus.ErrTooLarge):
 		return res, "", errLimitExceeded // the stamp has made it so

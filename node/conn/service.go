@@ -26,6 +26,7 @@ import (
 	"tideline/shared/channel"
 	"tideline/shared/limit"
 	"tideline/shared/token"
+	"tideline/shared/trace"
 )
 
 // Options of New. Zero durations and numbers take their limit.
@@ -40,6 +41,8 @@ type Options struct {
 	TrustedHops int
 	Metrics     prometheus.Registerer
 	Log         *slog.Logger
+	// Tracing, when not nil, records spans of clients' publications, and of those delivered here that came with a trace.
+	Tracing trace.Provider
 
 	PingInterval, PongTimeout, HandshakeTimeout, AnnounceWindow time.Duration
 	// ExpiredGrace is how long a connection or subscription outlives its token, so that the client can refresh it.
@@ -173,7 +176,7 @@ func New(o Options) (*Service, error) {
 	}
 	s.greeting = greeting
 	s.meter = newMeter(o.Metrics, s)
-	s.hub = hub.New(hub.Options{Encoder: encoder{o.Table}, Meter: s.meter, Window: o.AnnounceWindow, QueueBytes: o.QueueBytes})
+	s.hub = hub.New(hub.Options{Encoder: encoder{o.Table}, Meter: s.meter, Window: o.AnnounceWindow, QueueBytes: o.QueueBytes, Trace: s.tracer()})
 	announced := func(name string) bool {
 		ns, err := o.Table.Lookup(name)
 		return err == nil && ns.JoinLeave

@@ -53,6 +53,9 @@ type Options struct {
 	Window  time.Duration // over which announcements are smeared; 0: limit.AnnounceWindow
 	// QueueBytes bounds each connection's queue, InboxBytes each worker's inbox; 0: the limits of these names.
 	QueueBytes, InboxBytes int
+	// Trace, when not nil, is asked about each publication that has tags, and answers what to call when all its subscribers' sockets were written to, with
+	// how many frames; nil for most. Both must not block.
+	Trace func(channel string, p *bus.Publication) (end func(delivered int))
 }
 
 // Hub is safe for concurrent use.
@@ -62,6 +65,7 @@ type Hub struct {
 	window     time.Duration
 	queueBytes int
 	inboxBytes int
+	trace      func(channel string, p *bus.Publication) (end func(delivered int))
 	workers    []*worker
 	next       atomic.Uint32
 
@@ -90,7 +94,7 @@ func New(o Options) *Hub {
 		o.Window = limit.AnnounceWindow
 	}
 	h := &Hub{enc: o.Encoder, meter: o.Meter, window: o.Window, channels: map[string]*route{}, queued: new(atomic.Int64), ended: make(chan struct{}),
-		queueBytes: cmp.Or(o.QueueBytes, limit.QueueBytes), inboxBytes: cmp.Or(o.InboxBytes, limit.InboxBytes)}
+		queueBytes: cmp.Or(o.QueueBytes, limit.QueueBytes), inboxBytes: cmp.Or(o.InboxBytes, limit.InboxBytes), trace: o.Trace}
 	for range o.Workers {
 		h.workers = append(h.workers, newWorker(h))
 	}
@@ -208,7 +212,13 @@ func (c *Conn) SetFormat(f Format) { c.format = f }
 
 // Publication implements feed.Sink.
 func (h *Hub) Publication(channel, epoch string, p *bus.Publication) {
-	h.spread(channel, item{kind: publication, channel: channel, epoch: epoch, offset: p.Offset, time: p.Time}, func(f Format) []byte {
+	it := item{kind: publication, channel: channel, epoch: epoch, offset: p.Offset, time: p.Time}
+	if h.trace != nil && len(p.Tags) > 0 {
+		if end := h.trace(channel, p); end != nil {
+			it.traced = &traced{end: end}
+		}
+	}
+	h.spread(channel, it, func(f Format) []byte {
 		return h.enc.Publication(f, channel, epoch, p)
 	})
 }
@@ -235,6 +245,9 @@ func (h *Hub) spread(channel string, it item, encode func(Format) []byte) {
 		return
 	}
 	defer r.mu.Unlock()
+	if it.traced != nil {
+		it.traced.left.Store(r.busyLocked())
+	}
 	for i := range r.workers {
 		any := false
 		for f, n := range r.workers[i] {

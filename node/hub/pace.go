@@ -59,6 +59,7 @@ type tally struct {
 	channel   string
 	n         int
 	published int64 // Unix milliseconds
+	traced    *traced
 }
 
 // wave is connections that are written to together, and what is reported after that.

@@ -29,6 +29,7 @@ type item struct {
 	time    int64 // of the publication, Unix milliseconds
 	frames  [Formats][]byte
 	reply   func() []byte
+	traced  *traced // of a publication, or nil
 }
 
 // worker owns the subscriptions of the connections that are assigned to it. Everything below run belongs to its goroutine.
@@ -74,6 +75,7 @@ func (w *worker) put(it item) {
 		}
 		w.spilt[it.channel] = struct{}{}
 		w.h.spilt.Add(1)
+		defer it.traced.done(0)
 	} else {
 		w.inbox = append(w.inbox, it)
 		w.bytes += n
@@ -191,6 +193,7 @@ func (w *worker) take(it *item, now time.Time) {
 func (w *worker) publish(it *item, now time.Time) {
 	a := w.channels[it.channel]
 	if a == nil {
+		it.traced.done(0)
 		return
 	}
 	wide := a.wide()
@@ -204,13 +207,14 @@ func (w *worker) publish(it *item, now time.Time) {
 		}
 	}
 	if n == 0 || w.h.meter == nil {
+		it.traced.done(n)
 		return
 	}
 	to := &w.schedule.urgent
 	if wide {
 		to = &w.schedule.wide
 	}
-	to.tally = append(to.tally, tally{it.channel, n, it.time})
+	to.tally = append(to.tally, tally{it.channel, n, it.time, it.traced})
 }
 
 // deliver queues a publication if it is the subscription's next one. A connection may be ahead of the feed, when it came from a
@@ -310,6 +314,7 @@ func (w *worker) report(done *wave) {
 	now := time.Now()
 	for _, t := range done.tally {
 		w.h.meter.Delivered(t.channel, t.n, now.Sub(time.UnixMilli(t.published)))
+		t.traced.done(t.n)
 	}
 	clear(done.tally)
 	done.tally = done.tally[:0]

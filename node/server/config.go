@@ -23,6 +23,7 @@ import (
 	"tideline/shared/channel"
 	"tideline/shared/limit"
 	"tideline/shared/token"
+	"tideline/shared/trace/otlp"
 )
 
 // Bounds of the settings.
@@ -76,6 +77,7 @@ type Config struct {
 	LogGroups        bool // CloudWatch log groups as channels
 	LogLevel         slog.Level
 	LogText          bool // for a person; false is JSON
+	Tracing          otlp.Settings
 }
 
 // setting is one environment variable.
@@ -122,6 +124,8 @@ var settings = []setting{
 	{"COMPRESSION", "off", "on offers permessage-deflate to clients: less traffic for more CPU and memory"},
 	{"LOG_LEVEL", "info", "debug, info, warn or error"},
 	{"LOG_FORMAT", "json", "json, or text for a person"},
+	{otlp.EndpointVariable, "", "collector that spans are sent to, by OTLP over HTTP, such as http://127.0.0.1:4318 (default: none are recorded); OpenTelemetry's other variables hold too"},
+	{otlp.ExporterVariable, "", "otlp sends spans to the endpoint's default, none sends none although an endpoint is named"},
 }
 
 var (
@@ -173,6 +177,10 @@ func ParseConfig(getenv func(string) string) (Config, error) {
 		Unauthenticated:     p.number("UNAUTHENTICATED", 1, maxConnections),
 		HandshakeTimeout:    p.duration("HANDSHAKE_TIMEOUT", minHandshake, maxHandshake),
 		LogText:             p.oneOf("LOG_FORMAT", "json", "text") == "text",
+	}
+	tracing, err := otlp.Parse(getenv)
+	if c.Tracing = tracing; err != nil {
+		p.errs = append(p.errs, err)
 	}
 	if err := c.LogLevel.UnmarshalText([]byte(p.oneOf("LOG_LEVEL", "debug", "info", "warn", "error"))); err != nil {
 		c.LogLevel = slog.LevelInfo // oneOf has reported it

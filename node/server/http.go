@@ -68,7 +68,7 @@ func (n *Node) private() http.Handler {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return n.counted(mux)
+	return n.traced(n.counted(mux))
 }
 
 // withWriteTimeout bounds a slow reader of the page. The server itself has no write timeout: it would end streams.

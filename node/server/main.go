@@ -13,6 +13,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+
+	"tideline/shared/trace"
 )
 
 // Main is the command: it reads args and the environment, and runs a node until ctx ends and the drain is over.
@@ -73,7 +75,7 @@ func (c Config) Logger(w io.Writer) *slog.Logger {
 	if c.LogText {
 		h = slog.NewTextHandler(w, options)
 	}
-	return slog.New(h).With("node", c.NodeID)
+	return slog.New(trace.LogHandler(h)).With("node", c.NodeID)
 }
 
 func listen(ctx context.Context, c Config) (public, private net.Listener, err error) {

@@ -19,6 +19,7 @@ import (
 	"tideline/shared/bus"
 	"tideline/shared/channel"
 	"tideline/shared/token"
+	"tideline/shared/trace/otlp"
 )
 
 // Open makes a node of its settings, on listeners that the caller has opened and the node will close. It connects to nothing:
@@ -48,13 +49,18 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 	if err != nil {
 		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
+	tracing, err := otlp.Open(ctx, c.Tracing, "tideline-node", c.NodeID, Version(), log)
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	release := func() error { tracing.Close(); return b.Close() }
 	table := c.Channels
 	if table == nil {
 		table = channel.Shipped()
 	}
 	sources, methods, err := openSources(c, services, log)
 	if err != nil {
-		return nil, errors.Join(err, b.Close())
+		return nil, errors.Join(err, release())
 	}
 	registry := prometheus.NewRegistry()
 	orders := make(chan string, 1)
@@ -76,22 +82,22 @@ func Open(ctx context.Context, c Config, public, private net.Listener, log *slog
 		Streams: stream.New(stream.Options{Bus: b, Table: table, Sources: sources,
 			Metrics: prometheus.WrapRegistererWith(prometheus.Labels{"instance": c.NodeID}, registry), Log: log}), Methods: methods,
 		DrainOrdered: func() { order("an operator") }, CanaryToken: canaryToken,
-		Metrics: metrics, Log: log,
+		Metrics: metrics, Log: log, Tracing: tracing.Provider,
 	})
 	if err != nil {
-		return nil, errors.Join(err, b.Close())
+		return nil, errors.Join(err, release())
 	}
 	var n *Node
 	draining := func() bool { return n.State() == Draining } // nothing of it is called before Run
 	api, err := openAPI(c, sockets, b, log)
 	if err != nil {
-		return nil, errors.Join(err, b.Close())
+		return nil, errors.Join(err, release())
 	}
 	n, err = New(Options{NodeID: c.NodeID, Sockets: sockets, Page: pages, API: api, Registry: registry, Public: public, Private: private,
 		DrainGrace: c.DrainGrace, DrainWindow: c.DrainWindow, Ordered: orders, Watch: here.watch(order, registry, draining), Drained: here.drained(),
-		Canary: newCanary(c, public, b, table, canaryToken, metrics, log), Log: log, Release: b.Close})
+		Canary: newCanary(c, public, b, table, canaryToken, metrics, log), Log: log, Tracing: tracing.Provider, Release: release})
 	if err != nil {
-		return nil, errors.Join(err, b.Close())
+		return nil, errors.Join(err, release())
 	}
 	return n, nil
 }

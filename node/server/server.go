@@ -20,6 +20,7 @@ import (
 
 	"tideline/node/conn"
 	"tideline/node/serverapi"
+	"tideline/shared/trace"
 )
 
 // startWait is how long a starting node waits for its first probe before it calls itself ready without Redis.
@@ -59,6 +60,8 @@ type Options struct {
 	Canary func(ctx context.Context)
 	// Drained, when not nil, is called once when an ordered drain is over, and ends with its context.
 	Drained func(ctx context.Context)
+	// Tracing, when not nil, records spans of requests to the API.
+	Tracing trace.Provider
 	Log     *slog.Logger
 	// Release is called when Run has ended everything, or by Close: it gives up what the sockets worked with. Nil does nothing.
 	Release func() error
@@ -78,6 +81,7 @@ type Node struct {
 	ordered         <-chan string
 	watch, drained  func(context.Context)
 	canary          func(context.Context)
+	tracing         trace.Provider
 	log             *slog.Logger
 	health          *health
 	release         func() error
@@ -87,7 +91,7 @@ type Node struct {
 // New composes a node and registers its metrics. Nothing is served before Run.
 func New(o Options) (*Node, error) {
 	n := &Node{id: o.NodeID, sockets: o.Sockets, page: o.Page, api: o.API, registry: o.Registry, publicListener: o.Public,
-		privateListener: o.Private, grace: o.DrainGrace, window: o.DrainWindow, ordered: o.Ordered, watch: o.Watch, drained: o.Drained, canary: o.Canary, log: o.Log, release: o.Release,
+		privateListener: o.Private, grace: o.DrainGrace, window: o.DrainWindow, ordered: o.Ordered, watch: o.Watch, drained: o.Drained, canary: o.Canary, tracing: o.Tracing, log: o.Log, release: o.Release,
 		health: newHealth(o.Sockets.Status)}
 	if err := n.registerMetrics(); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
