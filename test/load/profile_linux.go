@@ -12,15 +12,15 @@ import (
 )
 
 // profile takes a CPU profile of the first node during a run, and its allocations; the function that it answers waits for them.
-func (b *bench) profile(name string, length time.Duration) (wait func()) {
-	if b.env.profiles == "" || len(b.private) == 0 || length < 2*time.Second {
+func (s *system) profile(name string, length time.Duration) (wait func()) {
+	if s.env.profiles == "" || len(s.private) == 0 || length < 2*time.Second {
 		return func() {}
 	}
 	var wg sync.WaitGroup
 	get := func(what, query string) {
 		wg.Go(func() {
-			path := filepath.Join(b.env.profiles, strings.ReplaceAll(name, " ", "-")+"-"+what+".pprof")
-			if err := fetch(b.private[0]+"/debug/pprof/"+what+query, path); err != nil {
+			path := filepath.Join(s.env.profiles, strings.ReplaceAll(name, " ", "-")+"-"+what+".pprof")
+			if err := fetch(s.private[0]+"/debug/pprof/"+what+query, path); err != nil {
 				fmt.Fprintf(os.Stderr, "load: profile: %v\n", err)
 			}
 		})
@@ -29,6 +29,21 @@ func (b *bench) profile(name string, length time.Duration) (wait func()) {
 	get("profile", fmt.Sprintf("?seconds=%d", seconds))
 	get("allocs", fmt.Sprintf("?seconds=%d", seconds))
 	return wg.Wait
+}
+
+// heap takes a profile of what the first node holds in memory, and what its runtime says of it.
+func (s *system) heap(name string) error {
+	if s.env.profiles == "" || len(s.private) == 0 {
+		return nil
+	}
+	at := func(rest string) string { return filepath.Join(s.env.profiles, name+rest) }
+	if err := fetch(s.private[0]+"/metrics", at("-metrics.txt")); err != nil {
+		return err
+	}
+	if err := fetch(s.private[0]+"/debug/pprof/goroutine?debug=1", at("-goroutines.txt")); err != nil {
+		return err
+	}
+	return fetch(s.private[0]+"/debug/pprof/heap?gc=1", at("-heap.pprof"))
 }
 
 func fetch(url, path string) error {

@@ -12,8 +12,8 @@ import (
 
 // plan holds the lengths and sizes of the runs.
 type plan struct {
-	fan20, fan100, step, half, many, settle, kill, others time.Duration
-	subscribers, idle, killed                             int
+	fan20, fan100, step, half, many, connect, settle, kill, others time.Duration
+	subscribers, idle, killed                                      int
 	// searches bounds the steps of the search for the highest rate.
 	searches int
 }
@@ -21,7 +21,7 @@ type plan struct {
 var (
 	// full is what make bench runs.
 	full = plan{fan20: 6 * time.Second, fan100: 4 * time.Second, step: 2500 * time.Millisecond, half: 4 * time.Second, many: 5 * time.Second,
-		settle: 12 * time.Second, kill: 4 * time.Second, others: 6 * time.Second, subscribers: 1000, idle: 19_500, killed: 2000, searches: 8}
+		connect: 3 * time.Second, settle: 12 * time.Second, kill: 4 * time.Second, others: 6 * time.Second, subscribers: 1000, idle: 19_500, killed: 2000, searches: 8}
 	// smoke is what make test runs: it shows that everything works, and measures nothing.
 	smoke = plan{fan20: time.Second, fan100: time.Second / 2, step: time.Second / 2, half: time.Second / 2, many: time.Second,
 		settle: time.Second / 4, kill: 2 * time.Second, others: time.Second, subscribers: 100, idle: 500, killed: 100, searches: 1}
@@ -133,7 +133,7 @@ func fan(e *environment, k kind, p plan, earlier figures) (f figures, err error)
 // highest searches for the highest rate at which everything comes, and the p99 stays under latencyMost.
 func (b *bench) highest(p plan) (rate float64, at *measured) {
 	low, high := 0.0, 0.0
-	try := 60.0
+	try := 80.0
 	for range p.searches {
 		m, err := b.run("max", p.step, true, stream{rate: try, channels: []uint16{0}, size: size})
 		ok := err == nil && m.verdict.Clean() && m.lost == 0 && m.latency[0].Quantile(0.99) < latencyMost
@@ -147,9 +147,9 @@ func (b *bench) highest(p plan) (rate float64, at *measured) {
 		}
 		switch {
 		case high == 0:
-			try *= 1.4
+			try *= 1.6
 		case low == 0:
-			try /= 1.4
+			try /= 1.6
 		default:
 			try = (low + high) / 2
 		}
@@ -201,6 +201,7 @@ func idle(e *environment, k kind, p plan, _ figures) (figures, error) {
 	if err != nil {
 		return nil, err
 	}
+	profiled := s.profile("connect", p.connect)
 	b, err := gather(s, crowd{subscribers: p.idle})
 	if err != nil {
 		return nil, err
@@ -214,6 +215,10 @@ func idle(e *environment, k kind, p plan, _ figures) (figures, error) {
 	time.Sleep(p.settle) // part of what is measured: memory that the runtime is about to give back is not the connections'
 	held, err := memory(s.nodes[0].PID())
 	if err != nil {
+		return nil, err
+	}
+	profiled()
+	if err := s.heap("idle"); err != nil {
 		return nil, err
 	}
 	if now := b.swarm.Look(); now.Live != p.idle || now.Failure != nil {

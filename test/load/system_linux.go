@@ -27,7 +27,7 @@ const (
 )
 
 // apiKey opens Tideline's server API.
-const apiKey = "the load generator's key"
+const apiKey = "the-load-generators-key-of-32-bytes-at-least"
 
 // namespace of Tideline's channels: with history, recovery and permissions.
 const namespace = `{"namespaces":[{"name":"bench","subscribe":"signed-in","publish":"nobody","history":{"size":100,"ttl":"5m"},"recover":true}]}`
