@@ -98,7 +98,7 @@ func (e *everything) openNodes(ctx context.Context, secrets string) ([]balancer.
 	for i := range e.settings.nodes {
 		config := server.Config{NodeID: fmt.Sprintf("node-%d", i+1), Stage: e.settings.stage, RedisURL: e.settings.redisURL,
 			TokenSecrets: secrets, TrustedHops: 1, Scheme: "http", DrainWindow: drainWindow,
-			DockerHost: engine.host, DockerCerts: engine.certs}
+			DockerHost: engine.host, DockerCerts: engine.certs, Tracing: e.settings.tracing}
 		public, err := loopback(ctx)
 		if err != nil {
 			return nil, err

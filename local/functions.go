@@ -27,10 +27,12 @@ import (
 	"tideline/functions/tasks"
 	"tideline/functions/tasks/dirfiles"
 	"tideline/functions/todos"
+	"tideline/node/server"
 	"tideline/shared/bus"
 	"tideline/shared/channel"
 	todobolt "tideline/shared/todo/bolt"
 	"tideline/shared/token"
+	"tideline/shared/trace/otlp"
 )
 
 // operatorUser is who the operator's link signs in.
@@ -41,6 +43,7 @@ type functions struct {
 	http.Handler
 	db      *bbolt.DB
 	bus     *bus.Bus
+	tracing otlp.Tracing
 	session *session.Service
 	outbox  outbox.Local // the table's stream
 	worker  tasks.Local  // the queue and its worker
@@ -59,6 +62,9 @@ func openFunctions(ctx context.Context, s settings, secrets *token.Secrets, log 
 	if f.bus, err = bus.Open(ctx, bus.Options{URL: s.redisURL, Stage: s.stage, Log: log}); err != nil {
 		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
+	if f.tracing, err = otlp.Open(ctx, s.tracing, "tideline-functions", "local", server.Version(), log); err != nil {
+		return nil, err
+	}
 	measurements := meter.NewPrometheus("local", log)
 	links, err := sessionbolt.New(f.db, nil)
 	if err != nil {
@@ -73,7 +79,7 @@ func openFunctions(ctx context.Context, s settings, secrets *token.Secrets, log 
 	if err != nil {
 		return nil, err
 	}
-	list, err := todos.New(todos.Options{Store: store, Publisher: f.bus, Verifier: secrets, Log: log, Meter: measurements})
+	list, err := todos.New(todos.Options{Store: store, Publisher: f.bus, Verifier: secrets, Log: log, Meter: measurements, Tracing: f.tracing.Provider})
 	if err != nil {
 		return nil, err
 	}
@@ -111,11 +117,12 @@ func (f *functions) openTasks(s settings, store *todobolt.Store, secrets *token.
 		return nil, err
 	}
 	f.worker = tasks.Local{Store: store, Worker: worker, Log: log}
-	return tasks.New(tasks.Options{Store: store, Files: files, Publisher: f.bus, Verifier: secrets, Log: log, Meter: m})
+	return tasks.New(tasks.Options{Store: store, Files: files, Publisher: f.bus, Verifier: secrets, Log: log, Meter: m, Tracing: f.tracing.Provider})
 }
 
 // close gives up the store and the bus, after everything that uses them has ended.
 func (f *functions) close() error {
+	f.tracing.Close()
 	var errs []error
 	if f.bus != nil {
 		errs = append(errs, f.bus.Close())

@@ -11,14 +11,16 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"tideline/shared/trace"
 )
 
 // newLogger writes lines for a person, or JSON. Colour only on a terminal, and not under NO_COLOR.
 func newLogger(w io.Writer, s settings, getenv func(string) string) *slog.Logger {
 	if s.json {
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: s.level}))
+		return slog.New(trace.LogHandler(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: s.level})))
 	}
-	return slog.New(&lines{level: s.level, colour: isTerminal(w) && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb", out: &output{w: w}})
+	return slog.New(trace.LogHandler(&lines{level: s.level, colour: isTerminal(w) && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb", out: &output{w: w}}))
 }
 
 func isTerminal(w io.Writer) bool {

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"tideline/local/balancer"
+	"tideline/shared/trace/otlp"
 )
 
 const (
@@ -36,6 +37,7 @@ type settings struct {
 	docker   dockerSettings
 	dev      bool
 	level    slog.Level
+	tracing  otlp.Settings
 	json     bool
 
 	targets []balancer.Target // balance
@@ -76,6 +78,8 @@ Environment:
   DOCKER_CERT_PATH  folder with ca.pem, cert.pem and key.pem, for a DOCKER_HOST of tcp:// with TLS
   LOG_LEVEL     debug, info, warn or error (default: info)
   LOG_FORMAT    text or json (default: text)
+  OTEL_EXPORTER_OTLP_ENDPOINT
+                collector that spans are sent to, by OTLP over HTTP (default: none are recorded)
 
 Ctrl-C stops everything within five seconds; a second one ends at once.
 `
@@ -142,6 +146,9 @@ func (s *settings) environment(getenv func(string) string, wrong func(string, ..
 	}
 	s.sticky = choice(getenv, wrong, "STICKY", "on", "off") == "on"
 	s.json = choice(getenv, wrong, "LOG_FORMAT", "text", "json") == "json"
+	if s.tracing, err = otlp.Parse(getenv); err != nil {
+		wrong("%w", err)
+	}
 	level := choice(getenv, wrong, "LOG_LEVEL", "info", "debug", "warn", "error")
 	if err := s.level.UnmarshalText([]byte(level)); err != nil {
 		s.level = slog.LevelInfo // choice has reported it
