@@ -119,6 +119,7 @@ func (n *Node) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { n.health.watch(working); return nil })
+	g.Go(func() error { tidy(working, tidyEvery, readHeap, giveBack); return nil })
 	if n.watch != nil {
 		g.Go(func() error { n.watch(working); return nil })
 	}
