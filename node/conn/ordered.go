@@ -45,6 +45,9 @@ func (c *client) serverSubscribe(ctx context.Context, o Order) error {
 		c.close(bye)
 		return errNothing
 	}
+	if errors.Is(err, bus.ErrTooLarge) {
+		return errLimitExceeded // the presence entry, with what the token says of the client
+	}
 	var no refusal
 	if err != nil && !errors.As(err, &no) {
 		c.s.log.Warn("ordered subscription failed", "client", c.id, "channel", o.Channel, "error", err)

@@ -231,9 +231,6 @@ func (n *node) connect(c token.Claims) *client {
 		n.t.Fatal(err)
 	}
 	n.t.Cleanup(func() { ws.Close() })
-	if err := ws.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		n.t.Fatal(err)
-	}
 	r := &client{t: n.t, ws: ws}
 	r.send(fmt.Sprintf(`{"id":1,"connect":{"token":%q}}`, raw))
 	r.id = r.want(`{"id":1,"connect":{}}`)["connect"].(map[string]any)["client"].(string)
@@ -253,12 +250,20 @@ func (c *client) subscribe(name string) {
 	c.want(`{"id":2,"subscribe":{}}`)
 }
 
+func (c *client) read() ([]byte, error) {
+	if err := c.ws.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		return nil, err
+	}
+	_, data, err := c.ws.ReadMessage()
+	return data, err
+}
+
 // want reads the next value that is no ping; pings are answered.
 func (c *client) want(parts string) map[string]any {
 	c.t.Helper()
 	for {
 		for len(c.pending) == 0 {
-			_, data, err := c.ws.ReadMessage()
+			data, err := c.read()
 			if err != nil {
 				c.t.Fatalf("wanted %s: %v", parts, err)
 			}
@@ -280,7 +285,7 @@ func (c *client) want(parts string) map[string]any {
 func (c *client) pings(n int) {
 	c.t.Helper()
 	for n > 0 {
-		_, data, err := c.ws.ReadMessage()
+		data, err := c.read()
 		if err != nil {
 			c.t.Fatal(err)
 		}
@@ -294,7 +299,7 @@ func (c *client) pings(n int) {
 func (c *client) wantClose(code int, reason string) {
 	c.t.Helper()
 	for {
-		_, data, err := c.ws.ReadMessage()
+		data, err := c.read()
 		if err == nil {
 			if bytes.Equal(data, []byte("{}")) {
 				c.send("{}")

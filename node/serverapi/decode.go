@@ -67,7 +67,8 @@ func misread(err error) *Error {
 	case errors.As(err, &syntax):
 		return because(errBadRequest, "not JSON at byte %d", syntax.Offset)
 	case errors.As(err, &kind) && kind.Field != "":
-		return because(errBadRequest, "%s: a JSON %s is not taken there", kind.Field, kind.Value)
+		field := strings.TrimPrefix(strings.TrimPrefix(kind.Field, "publication."), "whom.") // embedded structs are Go's business
+		return because(errBadRequest, "%s: a JSON %s is not taken there", field, kind.Value)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return because(errBadRequest, "the JSON has no end")
 	}

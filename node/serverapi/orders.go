@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// InfoBytes is the most that a subscription's info may take. Error 106 past it.
-	InfoBytes = 4 << 10
+	// InfoBytes is the most that a subscription's info may take. Error 106 past it, or when it and what the token says of a client are too much
+	// for a presence entry together.
+	InfoBytes = 2 << 10
 	// WhitelistClients is the most clients that a disconnect may except. Error 106 past it.
 	WhitelistClients = 100
 )
@@ -103,7 +104,8 @@ func subscribe(ctx context.Context, a *API, req subscribeRequest) (any, error) {
 	if err := later("expire_at", req.ExpireAt); err != nil {
 		return nil, err
 	}
-	return done(a.sockets.Subscribe(ctx, o))
+	l, err := a.sockets.Subscribe(ctx, o)
+	return done(req.Client != "", l, err)
 }
 
 // options refuses what the namespace has otherwise: its rules are the same for everybody.
@@ -171,7 +173,8 @@ func unsubscribe(ctx context.Context, a *API, req unsubscribeRequest) (any, erro
 			return nil, because(errBadRequest, "unsubscribe: a code from 2000 to 2999 and a reason, which is 1 to 123 bytes of text and no JSON")
 		}
 	}
-	return done(a.sockets.Unsubscribe(ctx, o))
+	l, err := a.sockets.Unsubscribe(ctx, o)
+	return done(req.Client != "", l, err)
 }
 
 type disconnectRequest struct {
@@ -203,7 +206,8 @@ func disconnect(ctx context.Context, a *API, req disconnectRequest) (any, error)
 			return nil, because(errBadRequest, "disconnect.reconnect: clients go by the code, and %d says %v", f.Code, !*f.Reconnect)
 		}
 	}
-	return done(a.sockets.Disconnect(ctx, o))
+	l, err := a.sockets.Disconnect(ctx, o)
+	return done(req.Client != "", l, err)
 }
 
 type refreshRequest struct {
@@ -223,7 +227,8 @@ func refresh(ctx context.Context, a *API, req refreshRequest) (any, error) {
 	if err := later("expire_at", req.ExpireAt); err != nil {
 		return nil, err
 	}
-	return done(a.sockets.Refresh(ctx, conn.Order{Query: q, Expired: req.Expired, Until: req.ExpireAt}))
+	l, err := a.sockets.Refresh(ctx, conn.Order{Query: q, Expired: req.Expired, Until: req.ExpireAt})
+	return done(req.Client != "", l, err)
 }
 
 type sendRequest struct {
@@ -248,7 +253,7 @@ func send(ctx context.Context, a *API, req sendRequest) (any, error) {
 	if err == nil && req.Client != "" && l.Total == 0 && len(l.Missing) == 0 {
 		return nil, because(errNotFound, "client: no such connection")
 	}
-	return done(l, err)
+	return done(req.Client != "", l, err)
 }
 
 // doneResult says at how many connections an order was carried out. Ours.
@@ -256,10 +261,14 @@ type doneResult struct {
 	Total int `json:"total"`
 }
 
-// done answers an order. It was carried out where it could be, also when that is an error: an order may be repeated.
-func done(l conn.Listing, err error) (any, error) {
+// done answers an order. It was carried out where it could be, also when that is an error: an order may be repeated. one says that it was for one
+// connection.
+func done(one bool, l conn.Listing, err error) (any, error) {
 	if err != nil {
 		return nil, tooLong(err)
+	}
+	if one && l.Total == 1 {
+		l.Missing = nil // there is no second one to be found
 	}
 	if err := incomplete(l); err != nil {
 		return nil, err

@@ -53,12 +53,14 @@ type API struct {
 	methods map[string]method
 	places  chan struct{} // of RequestsAtOnce
 	strange rate.Sometimes
+
+	bodyTimeout time.Duration // BodyTimeout but in tests
 }
 
 // New makes an API.
 func New(o Options) *API {
 	return &API{sockets: o.Sockets, bus: o.Bus, keys: o.Keys, log: o.Log, methods: methodsByName(), places: make(chan struct{}, RequestsAtOnce),
-		strange: rate.Sometimes{Interval: 10 * time.Second}}
+		strange: rate.Sometimes{Interval: 10 * time.Second}, bodyTimeout: BodyTimeout}
 }
 
 // Register puts the API on a mux.
@@ -86,8 +88,8 @@ func (a *API) one(ctx context.Context, name string, body []byte) (any, error) {
 func (a *API) serve(w http.ResponseWriter, r *http.Request, answer func(ctx context.Context, body []byte) (any, error)) {
 	// Every connection of net/http supports deadlines; without them the request still works.
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(BodyTimeout))
-	_ = control.SetWriteDeadline(time.Now().Add(BodyTimeout + RequestBudget + limit.CommandBudget + BodyTimeout))
+	_ = control.SetReadDeadline(time.Now().Add(a.bodyTimeout))
+	_ = control.SetWriteDeadline(time.Now().Add(a.bodyTimeout + RequestBudget + limit.CommandBudget + BodyTimeout))
 	defer func() {
 		_ = control.SetReadDeadline(time.Time{})
 		_ = control.SetWriteDeadline(time.Time{})
@@ -108,7 +110,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, answer func(ctx cont
 	defer release()
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, BodyBytes))
 	if err != nil {
-		unread(w, err, transport)
+		a.unread(w, err, transport)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), RequestBudget)
@@ -147,14 +149,14 @@ func keyOf(r *http.Request) string {
 }
 
 // unread answers a body that could not be read; the connection can't go on.
-func unread(w http.ResponseWriter, err error, transport bool) {
+func (a *API) unread(w http.ResponseWriter, err error, transport bool) {
 	w.Header().Set("Connection", "close")
 	var long *http.MaxBytesError
 	switch {
 	case errors.As(err, &long):
 		write(w, http.StatusRequestEntityTooLarge, failure(because(errLimitExceeded, "body: at most %d bytes", BodyBytes), transport))
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		write(w, http.StatusRequestTimeout, failure(because(errBadRequest, "body: not complete after %v", BodyTimeout), transport))
+		write(w, http.StatusRequestTimeout, failure(because(errBadRequest, "body: not complete after %v", a.bodyTimeout), transport))
 	default:
 		write(w, http.StatusBadRequest, failure(because(errBadRequest, "body: not complete"), transport))
 	}
