@@ -2,6 +2,7 @@ package conn
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"tideline/shared/bus"
 	"tideline/shared/channel"
+	"tideline/shared/limit"
 	"tideline/shared/token"
 )
 
@@ -160,6 +162,10 @@ func TestWhatAProtobufClientMayPublish(t *testing.T) {
 		r.publishBytes(uint32(i+2), c.channel, c.data)
 		r.want(fmt.Sprintf(`{"id":%d,%s}`, i+2, c.answer))
 	}
+	r.publishBytes(18, "bytes:a", strings.Repeat("\xff", limit.DataBytes))
+	r.want(`{"id":18,"publish":{}}`)
+	r.publishBytes(19, "bytes:a", strings.Repeat("\xff", limit.DataBytes+1))
+	r.want(`{"id":19,"error":{"code":106}}`)
 	cmd := &protocol.Command{Id: 20, Rpc: &protocol.RPCRequest{Method: "publish", Data: []byte("{\"channel\":\"open:a\",\"data\":\"\xff\"}")}}
 	r.write(websocket.BinaryMessage, appendCommand(t, nil, cmd))
 	r.want(`{"id":20,"error":{"code":107}}`)
