@@ -111,7 +111,7 @@ func (s *Service) check(method string, o Order) error {
 	case surveyDisconnect:
 		return bad(!o.names() || !o.Disconnects())
 	case surveyRefresh:
-		return bad(!o.names() || !o.Expired && o.Until != 0 && !o.end().After(time.Now()))
+		return bad(!o.names() || !o.ends())
 	case surveySend:
 		return bad(!o.names() || len(o.Data) == 0)
 	case surveyDrain:
