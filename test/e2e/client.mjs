@@ -80,7 +80,7 @@ const operations = {
     sub.on('subscribed', (c) => say({ event: 'subscribed', channel, recovered: c.recovered, wasRecovering: c.wasRecovering }));
     sub.on('unsubscribed', (c) => say({ event: 'unsubscribed', channel, code: c.code, reason: c.reason }));
     sub.on('error', (c) => say({ event: 'suberror', channel, code: c.error.code, message: c.error.message }));
-    sub.on('publication', (c) => say({ event: 'publication', channel, offset: c.offset, data: c.data }));
+    sub.on('publication', (c) => say({ event: 'publication', channel, offset: c.offset, data: c.data, tags: c.tags }));
     sub.on('join', (c) => say({ event: 'join', channel, user: c.info.user }));
     sub.on('leave', (c) => say({ event: 'leave', channel, user: c.info.user }));
     sub.subscribe();

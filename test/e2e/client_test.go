@@ -32,6 +32,7 @@ type event struct {
 	Offset  uint64
 	User    string
 	Data    json.RawMessage
+	Tags    map[string]string
 	Result  json.RawMessage
 	Error   *clientError
 
