@@ -87,7 +87,7 @@ func TestStrangers(t *testing.T) {
 		{"pypi", true, pypi},
 		{"maven", true, maven},
 	}
-	f, url := startNodes(t, len(all)+2)
+	f, url := startNodes(t, len(all)+3)
 	apart := door{url: strings.Replace(f.StartNode().URL, "http", "ws", 1) + "/connection/websocket"} // behind no load balancer, and not killed
 	for _, s := range all {
 		format := "json"
@@ -96,10 +96,12 @@ func TestStrangers(t *testing.T) {
 		}
 		t.Run(s.name+" "+format, func(t *testing.T) { s.play(t, f, url, format, apart) })
 	}
+	t.Run("uni", func(t *testing.T) { playUni(t, f, url, apart) })
 	t.Run("go protobuf", func(t *testing.T) { playGo(t, f, url, apart) })
 }
 
-func (s stranger) play(t *testing.T, f *fleet.Fleet, url, format string, apart door) {
+// play plays the scene, and answers what the program has said.
+func (s stranger) play(t *testing.T, f *fleet.Fleet, url, format string, apart door) string {
 	user, room := s.name+"-"+format, "open:"+s.name+"-"+format
 	mixed := newGo(t, apart, "watcher", func(o *centrifuge.Config) {
 		o.Token = sign(t, token.Claims{User: "watcher", Roles: []string{"operator"}}, time.Hour)
@@ -149,6 +151,34 @@ func (s stranger) play(t *testing.T, f *fleet.Fleet, url, format string, apart d
 	}
 	t.Logf("it said:\n%s", p.Output())
 	watch.want(own, `{"n":2}`, `{"n":3}`, `{"end":4}`)
+	return p.Output()
+}
+
+// playUni is the scene for who has no SDK: the lines on docs/protocol.md.
+func playUni(t *testing.T, f *fleet.Fleet, url string, apart door) {
+	const room = "open:uni"
+	op := newGo(t, apart, "op", func(o *centrifuge.Config) {
+		o.Token = sign(t, token.Claims{User: "op", Roles: []string{"operator"}}, time.Hour)
+	}).up()
+	node, _ := npm(t)
+	p := fleet.Run(t, "uni", node, []string{"URL=" + strings.Replace(url, "/websocket", "/uni_websocket", 1), "CHANNEL=" + room,
+		"TOKEN=" + sign(t, token.Claims{User: "uni"}, time.Hour)}, "strangers/uni.mjs")
+	p.Await(`^refetch open:uni`)
+	op.say(room, `{"n":1}`)
+	p.Await(`^got `)
+	killNodeOf(t, f, op, "uni")
+	op.say(room, `{"n":2}`, `{"n":3}`)
+	p.Await(`^got .*"n":3`)
+	op.say(room, `{"end":4}`)
+	p.Await(`^got .*"end":4`)
+	const want = `refetch open:uni
+got open:uni {"n":1}
+got open:uni {"n":2}
+got open:uni {"n":3}
+got open:uni {"end":4}`
+	if got := strings.TrimSpace(p.Output()); got != want {
+		t.Errorf("it said:\n%s", got)
+	}
 }
 
 // killNodeOf kills the node that holds a user's socket.
