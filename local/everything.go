@@ -26,6 +26,8 @@ type everything struct {
 	redis     *miniredis.Miniredis // nil: REDIS_URL
 	functions *functions
 	nodes     []*server.Node
+	private   string // address of the first node's private port
+	apiKeys   string // file of the server API's keys; empty: API_KEYS
 	api       *door
 	balancer  *balancer.Balancer
 	page      *devPage // nil: the nodes' embedded page
@@ -66,6 +68,11 @@ func (e *everything) open(ctx context.Context) error {
 		return err
 	}
 	e.api = &door{listeners: []net.Listener{listener}, log: functionsLog}
+	if e.settings.apiKeys == "" {
+		if e.apiKeys, err = madeSecret(e.settings.data, apiKeysName); err != nil {
+			return err
+		}
+	}
 	targets, err := e.openNodes(ctx, setting)
 	if err != nil {
 		return err
@@ -97,7 +104,7 @@ func (e *everything) openNodes(ctx context.Context, secrets string) ([]balancer.
 	engine := e.engine()
 	for i := range e.settings.nodes {
 		config := server.Config{NodeID: fmt.Sprintf("node-%d", i+1), Stage: e.settings.stage, RedisURL: e.settings.redisURL,
-			TokenSecrets: secrets, TrustedHops: 1, Scheme: "http", DrainWindow: drainWindow,
+			TokenSecrets: secrets, APIKeys: e.settings.apiKeys, APIKeysFile: e.apiKeys, TrustedHops: 1, Scheme: "http", DrainWindow: drainWindow,
 			DockerHost: engine.host, DockerCerts: engine.certs, Tracing: e.settings.tracing}
 		public, err := loopback(ctx)
 		if err != nil {
@@ -111,7 +118,9 @@ func (e *everything) openNodes(ctx context.Context, secrets string) ([]balancer.
 		if err != nil {
 			return nil, errors.Join(err, public.Close(), private.Close())
 		}
-		e.nodes = append(e.nodes, n)
+		if e.nodes = append(e.nodes, n); i == 0 {
+			e.private = urlOf(private).String()
+		}
 		targets = append(targets, balancer.Target{Name: config.NodeID, URL: urlOf(public), Health: urlOf(private).JoinPath("readyz")})
 	}
 	return targets, nil
@@ -183,6 +192,11 @@ func (e *everything) announce(ctx context.Context, stdout io.Writer, key string)
 	address := e.front.url()
 	fmt.Fprintf(stdout, "ready %s\n", address)
 	fmt.Fprintf(stdout, "operator %s%s%s (signs in as operator while this runs)\n", address, operatorPath, key)
+	where := "API_KEYS"
+	if e.apiKeys != "" {
+		where = e.apiKeys
+	}
+	fmt.Fprintf(stdout, "server API %s/api (X-API-Key: a line of %s)\n", e.private, where)
 	return nil
 }
 

@@ -161,10 +161,19 @@ func secretsSetting(s settings) (string, error) {
 	if s.secrets != "" {
 		return s.secrets, nil
 	}
-	if err := os.MkdirAll(s.data, 0o700); err != nil {
+	path, err := madeSecret(s.data, "token-secrets")
+	return "@" + path, err
+}
+
+// apiKeysName is the file of the server API's keys in the data folder.
+const apiKeysName = "api-keys"
+
+// madeSecret answers the path of a file in the data folder that has a secret; it is made unless it is there.
+func madeSecret(folder, name string) (string, error) {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return "", fmt.Errorf("DATA_DIR: %w", err)
 	}
-	path, err := filepath.Abs(filepath.Join(s.data, "token-secrets"))
+	path, err := filepath.Abs(filepath.Join(folder, name))
 	if err != nil {
 		return "", fmt.Errorf("DATA_DIR: %w", err)
 	}
@@ -172,7 +181,7 @@ func secretsSetting(s settings) (string, error) {
 	rand.Read(secret[:]) // never fails
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return "@" + path, nil
+		return path, nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("DATA_DIR: %w", err)
@@ -181,7 +190,7 @@ func secretsSetting(s settings) (string, error) {
 	if err := errors.Join(err, file.Close()); err != nil {
 		return "", fmt.Errorf("write %s: %w", path, err)
 	}
-	return "@" + path, nil
+	return path, nil
 }
 
 func parseSecrets(setting string, log *slog.Logger) (*token.Secrets, error) {

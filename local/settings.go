@@ -33,6 +33,7 @@ type settings struct {
 	redisURL string // empty: embedded
 	stage    string
 	secrets  string // TOKEN_SECRETS; empty: kept in the data folder
+	apiKeys  string // API_KEYS; empty: kept in the data folder
 	data     string
 	docker   dockerSettings
 	dev      bool
@@ -73,6 +74,7 @@ Environment:
   REDIS_URL     a Redis to use (default: an embedded one; with -functions it is required)
   STAGE         prefix of the keys in Redis (default: dev)
   TOKEN_SECRETS secrets of tokens, comma separated (default: made at the first start, kept in DATA_DIR)
+  API_KEYS      keys of the nodes' server API, comma separated (default: made at the first start, kept in DATA_DIR)
   DATA_DIR      where todos and secrets are kept (default: .tideline)
   DOCKER_HOST   Docker Engine whose containers operators may watch, unix:///var/run/docker.sock or tcp://host:port (default: none)
   DOCKER_CERT_PATH  folder with ca.pem, cert.pem and key.pem, for a DOCKER_HOST of tcp:// with TLS
@@ -86,7 +88,7 @@ Ctrl-C stops everything within five seconds; a second one ends at once.
 
 // parse reads arguments and environment; the error names everything that is wrong.
 func parse(args []string, getenv func(string) string) (settings, error) {
-	s := settings{redisURL: getenv("REDIS_URL"), stage: cmp.Or(getenv("STAGE"), "dev"), secrets: getenv("TOKEN_SECRETS"),
+	s := settings{redisURL: getenv("REDIS_URL"), stage: cmp.Or(getenv("STAGE"), "dev"), secrets: getenv("TOKEN_SECRETS"), apiKeys: getenv("API_KEYS"),
 		data: cmp.Or(getenv("DATA_DIR"), ".tideline"), docker: dockerSettings{getenv("DOCKER_HOST"), getenv("DOCKER_CERT_PATH")}}
 	flags := flag.NewFlagSet("local", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)

@@ -73,6 +73,7 @@ func TestConfigReportsEachMistakeByName(t *testing.T) {
 		{"ZONE", "a b", "match"},
 		{"REDIS_URL", "localhost:6379", "redis"}, {"REDIS_URL", "http://localhost", "scheme"}, {"REDIS_URL", "redis://", "host"},
 		{"TOKEN_SECRETS", "short", "32"}, {"TOKEN_SECRETS", " , ", "no token secret"}, {"TOKEN_SECRETS", "@/nowhere", "nowhere"}, {"TOKEN_SECRETS", secret[1:], "31 bytes"},
+		{"API_KEYS", "short", "32"}, {"API_KEYS", " , ", "no key"}, {"API_KEYS_FILE", "/nowhere", "nowhere"},
 		{"ALLOWED_ORIGINS", "*", "any site"}, {"ALLOWED_ORIGINS", "https://a.example/", "origin"}, {"ALLOWED_ORIGINS", "a.example", "origin"},
 		{"ALLOWED_ORIGINS", "https://a.example/path", "origin"}, {"ALLOWED_ORIGINS", "ftp://a.example", "origin"}, {"ALLOWED_ORIGINS", "https://u@a.example", "origin"},
 		{"TRUSTED_HOPS", "9", "from 0 to 8"}, {"TRUSTED_HOPS", "-1", "from 0 to 8"}, {"TRUSTED_HOPS", "one", "from 0 to 8"},
