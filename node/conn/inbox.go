@@ -105,7 +105,7 @@ func (c *client) putLocked(f inFrame) bool {
 	c.inbox = append(c.inbox, f)
 	if !c.working {
 		c.working = true
-		c.worker.Go(c.work)
+		c.s.hands.do(c)
 	}
 	return true
 }

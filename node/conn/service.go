@@ -110,6 +110,7 @@ type Service struct {
 	operators map[string]operatorMethod // what of rpc is for operators
 
 	leaving   leaving
+	hands     *hands
 	bodies    bodies
 	strangers strangers
 
@@ -163,7 +164,7 @@ func New(o Options) (*Service, error) {
 	if o.PongTimeout >= o.PingInterval {
 		return nil, fmt.Errorf("conn: pong timeout %v must be under the ping interval %v", o.PongTimeout, o.PingInterval)
 	}
-	s := &Service{o: o, log: o.Log, clients: map[*client]struct{}{}, users: map[string]int{}, sessions: map[string]*client{}, closed: true, reads: make(chan struct{}, readsAtOnce),
+	s := &Service{o: o, log: o.Log, clients: map[*client]struct{}{}, users: map[string]int{}, sessions: map[string]*client{}, hands: newHands(), closed: true, reads: make(chan struct{}, readsAtOnce),
 		buckets: make([][]*client, max(4, int(o.PingInterval/tick)))}
 	s.operators = s.operatorMethods()
 	s.rpc = s.methods()
@@ -225,6 +226,7 @@ func (s *Service) Run(ctx context.Context) error {
 		c.close(byeShutdown)
 	}
 	s.readers.Wait()
+	s.hands.end()
 	stopLease()
 	<-leaseDone // it removes this node's members, with their leaves, those still in the queue among them
 	stopLeave()

@@ -59,7 +59,7 @@ func (r *replies) send() {
 // work runs the client's commands in order, off the reader's stack, until the inbox is empty or the connection has ended. Subscribes
 // that follow one another run together; whatever comes next waits for them. Replies wait for one another only as long as there is more to do.
 func (c *client) work() {
-	w := worker{c: c, slots: make(chan struct{}, atOnce), back: replies{c: c}}
+	w := worker{c: c, back: replies{c: c}}
 	defer w.running.Wait()
 	defer c.recovered()
 	for {
@@ -86,7 +86,7 @@ func (c *client) work() {
 type worker struct {
 	c       *client
 	running sync.WaitGroup // subscribes
-	slots   chan struct{}
+	slots   chan struct{}  // made for the first subscribe that runs beside others
 	back    replies
 }
 
@@ -101,24 +101,36 @@ func (w *worker) order(f inFrame) {
 // frame runs the commands of one frame; it answers false at one that can't be read. After a goodbye nothing more is run.
 func (w *worker) frame(f inFrame) bool {
 	decoder := formats[w.c.format].commands(f.data)
+	deadline := f.at.Add(limit.CommandBudget)
+	var held *protocol.Command // the one before the last that was read: whether it is the frame's last is known then
 	for !w.c.gone() {
 		cmd, err := decoder.Decode()
 		if err != nil && !errors.Is(err, io.EOF) {
+			if held != nil {
+				w.command(held, deadline, false)
+			}
 			w.running.Wait()
 			w.c.s.log.Info("frame not understood", "client", w.c.id, "error", err)
 			return false
 		}
 		if cmd != nil {
-			w.command(cmd, f.at.Add(limit.CommandBudget))
+			if held != nil {
+				w.command(held, deadline, false)
+			}
+			held = cmd
 		}
 		if err != nil {
 			break
 		}
 	}
+	if held != nil && !w.c.gone() {
+		w.command(held, deadline, !w.c.more())
+	}
 	return true
 }
 
-func (w *worker) command(cmd *protocol.Command, deadline time.Time) {
+// command runs one command. last: no other is waiting; a subscribe then needs no goroutine to itself.
+func (w *worker) command(cmd *protocol.Command, deadline time.Time, last bool) {
 	if cmd.Subscribe != nil || cmd.Unsubscribe != nil {
 		w.back.send() // theirs goes by the hub, and the order of commands is the order of replies
 	}
@@ -127,14 +139,25 @@ func (w *worker) command(cmd *protocol.Command, deadline time.Time) {
 		w.back.add(w.c.run(cmd, deadline))
 		return
 	}
+	if last {
+		w.subscribe(cmd, deadline)
+		return
+	}
+	if w.slots == nil {
+		w.slots = make(chan struct{}, atOnce)
+	}
 	w.slots <- struct{}{} // a subscribe ends at its deadline
 	w.running.Go(func() {
 		defer func() { <-w.slots }()
 		defer w.c.recovered()
-		alone := replies{c: w.c}
-		alone.add(w.c.run(cmd, deadline))
-		alone.send()
+		w.subscribe(cmd, deadline)
 	})
+}
+
+func (w *worker) subscribe(cmd *protocol.Command, deadline time.Time) {
+	alone := replies{c: w.c}
+	alone.add(w.c.run(cmd, deadline))
+	alone.send()
 }
 
 // recovered turns a panic in a command into the end of its connection: the others' sockets must not die of it.
@@ -153,8 +176,8 @@ func (c *client) is(s state) bool {
 
 // run runs one command and answers its reply, or nil when the command has sent it or none is due.
 func (c *client) run(cmd *protocol.Command, deadline time.Time) *protocol.Reply {
-	ctx, cancel := context.WithDeadline(c.ctx, deadline)
-	defer cancel()
+	ctx := &commandContext{parent: c.ctx, deadline: deadline}
+	defer ctx.end()
 	r, method, err := c.dispatch(ctx, cmd)
 	var bye disconnect
 	var no refusal

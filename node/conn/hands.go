@@ -1,0 +1,117 @@
+package conn
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// handIdle is how long a goroutine waits for another client's commands before it ends.
+const handIdle = 2 * time.Second
+
+// hands are the goroutines that run clients' commands. One that is done takes the next client's: its stack has grown to what commands need,
+// which otherwise is copied twice or three times for each frame of a mass reconnect. There are as many as clients with commands under way,
+// and for a moment after.
+type hands struct {
+	clients chan *client // taken by hands that are idle
+	over    chan struct{}
+	running sync.WaitGroup
+}
+
+func newHands() *hands { return &hands{clients: make(chan *client), over: make(chan struct{})} }
+
+// do works a client's inbox off.
+func (h *hands) do(c *client) {
+	c.worker.Add(1)
+	select {
+	case h.clients <- c:
+	default:
+		h.running.Go(func() { h.run(c) })
+	}
+}
+
+func (h *hands) run(c *client) {
+	idle := time.NewTimer(handIdle)
+	defer idle.Stop()
+	for {
+		c.work()
+		c.worker.Done()
+		idle.Reset(handIdle)
+		select {
+		case c = <-h.clients:
+		case <-idle.C:
+			return
+		case <-h.over:
+			return
+		}
+	}
+}
+
+// end waits for all hands. There are no clients any more.
+func (h *hands) end() {
+	close(h.over)
+	h.running.Wait()
+}
+
+// commandContext ends at its deadline or with its parent. What is needed for that is made when somebody waits for it: most commands
+// are done before anybody does.
+type commandContext struct {
+	parent   context.Context
+	deadline time.Time
+
+	mu     sync.Mutex
+	ended  bool
+	made   context.Context
+	cancel context.CancelFunc
+}
+
+func (c *commandContext) Deadline() (time.Time, bool) { return c.deadline, true }
+
+func (c *commandContext) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.made == nil {
+		c.made, c.cancel = context.WithDeadline(c.parent, c.deadline)
+		if c.ended {
+			c.cancel()
+		}
+	}
+	return c.made.Done()
+}
+
+func (c *commandContext) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.made != nil:
+		return c.made.Err()
+	case c.ended:
+		return context.Canceled
+	case c.parent.Err() != nil:
+		return c.parent.Err()
+	case !time.Now().Before(c.deadline):
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// Value lets package context find what was made, so that contexts made of this one need no goroutine.
+func (c *commandContext) Value(key any) any {
+	c.mu.Lock()
+	made := c.made
+	c.mu.Unlock()
+	if made == nil {
+		return c.parent.Value(key)
+	}
+	return made.Value(key)
+}
+
+// end releases what was made.
+func (c *commandContext) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	if c.cancel != nil {
+		c.cancel()
+	}
+}
