@@ -72,7 +72,10 @@ func prefixed(t *testing.T, got []string, want ...string) {
 func TestOnlyTheBalancerReachesTheNodes(t *testing.T) {
 	everywhere(t, func(t *testing.T, tm template) {
 		prefixed(t, tm.into(t, "EdgeNodeAccess"), "EdgeBalancerAccess 8000-8000", "EdgeBalancerAccess 9000-9000")
-	})
+	}, "dev", "prod", "serverless")
+	everywhere(t, func(t *testing.T, tm template) {
+		prefixed(t, tm.into(t, "EdgeNodeAccess"), "EdgeBalancerAccess 8000-8000", "EdgeBalancerAccess 9000-9000", "EdgeServerAPIAccess 9000-9000")
+	}, "alb", "existing")
 }
 
 func TestOnlyNodesAndFunctionsReachTheCache(t *testing.T) {
@@ -122,7 +125,7 @@ func TestInALBModeTheWorldReachesTheBalancerAndNothingElse(t *testing.T) {
 	}
 }
 
-// Health checks go to the private port; no listener and no rule forwards to it, so nobody outside reaches /metrics or /debug.
+// Health checks go to the private port; no listener and no rule forwards to it, so nobody outside reaches /metrics or /debug. The server API's has a test of its own.
 func TestNothingForwardsToThePrivatePort(t *testing.T) {
 	everywhere(t, func(t *testing.T, tm template) {
 		nodes := tm.one(t, "AWS::ElasticLoadBalancingV2::TargetGroup", "EdgeNodeTargets")
@@ -130,7 +133,7 @@ func TestNothingForwardsToThePrivatePort(t *testing.T) {
 		nodes.want(t, "HealthCheckPort", "9000")
 		nodes.want(t, "HealthCheckPath", "/readyz")
 		for _, g := range tm.all(t, "AWS::ElasticLoadBalancingV2::TargetGroup") {
-			if port := plain(g.get("Port")); port != "8000" && port != "null" { // functions have none
+			if port := plain(g.get("Port")); port != "8000" && port != "null" && !strings.HasPrefix(g.ID, "EdgeServerAPITargets") { // functions have none
 				t.Errorf("%s forwards to port %s", g.ID, port)
 			}
 		}
@@ -176,8 +179,8 @@ func TestAnInternetGatewayIsAttachedOnlyWhereItIsNeeded(t *testing.T) {
 
 func TestInterfaceEndpointsAreExactlyWhatNodesCall(t *testing.T) {
 	base := []string{"autoscaling", "logs", "monitoring"}
-	for name, want := range map[string][]string{"dev": base, "prod": base, "serverless": base,
-		"alb": append([]string{"ec2messages", "ssm", "ssmmessages"}, base...), "existing": nil} {
+	for name, want := range map[string][]string{"dev": base, "prod": append([]string{"stream-logs"}, base...), "serverless": base,
+		"alb": append([]string{"ec2messages", "ssm", "ssmmessages", "secretsmanager"}, base...), "existing": nil} {
 		var got []string
 		gateways := 0
 		tm := synth(t, name)

@@ -196,7 +196,7 @@ func TestLogsAndFilesAreForgottenInTime(t *testing.T) {
 }
 
 // secretive are names and shapes of secrets; the template can be read by everybody who may describe the stack.
-var secretive = regexp.MustCompile(`(?i)TOKEN_SECRETS|AKIA[0-9A-Z]{16}|-----BEGIN|password=|"AuthToken"|"Passwords"|SecretString|rediss?://[^/"]*@`)
+var secretive = regexp.MustCompile(`(?i)TOKEN_SECRETS|AKIA[0-9A-Z]{16}|-----BEGIN|password=|"AuthToken"|"Passwords"|"SecretString"|rediss?://[^/"]*@`)
 
 func TestNoTemplateAndNoUserDataHoldsASecret(t *testing.T) {
 	everywhere(t, func(t *testing.T, tm template) {

@@ -24,6 +24,25 @@ func (tm template) ours(t *testing.T) []resource {
 	return out
 }
 
+// Without it nobody could sign in for the first five minutes of a stage.
+func TestTheFirstKeysAreMadeWithTheStack(t *testing.T) {
+	everywhere(t, func(t *testing.T, tm template) {
+		first := tm.one(t, "Custom::FirstKeys", "EdgeFirstKeys")
+		var call strings.Builder
+		for part := range leaves(first.get("Create")) {
+			call.WriteString(part)
+		}
+		for _, part := range []string{`"service":"Lambda"`, `"action":"invoke"`, `"FunctionName":"EdgeKeysLive`, `"InvocationType":"Event"`, `"Payload":"{}"`} {
+			if !strings.Contains(call.String(), part) {
+				t.Errorf("no %s in %s", part, &call)
+			}
+		}
+		if first.get("Update") != nil || first.get("Delete") != nil {
+			t.Error("it is called again")
+		}
+	})
+}
+
 func TestFunctionsAreGravitonBinariesWithLogsAndTracing(t *testing.T) {
 	everywhere(t, func(t *testing.T, tm template) {
 		for _, f := range tm.ours(t) {

@@ -64,18 +64,32 @@ func edgeProps(s settings.Settings, builds edge.Builds) edge.Props {
 		Front:   edge.Front{Public: s.Edge == settings.EdgeALB, Domain: s.DomainName, CertificateARN: s.CertificateARN, WebACLARN: s.WebACLARN},
 		Cache:   edge.Cache{Kind: s.Cache, Engine: s.Engine, NodeType: s.CacheNodeType, Shards: s.CacheShards, URL: s.RedisURL},
 		Nodes: edge.Nodes{InstanceType: s.NodeInstanceType, X86: s.NodeArch == settings.AMD64, Min: s.MinNodes, Max: s.MaxNodes,
-			ConnectionsPerNode: s.ConnectionsPerNode, IgnoreAlarms: !s.RefreshAlarms},
+			ConnectionsPerNode: s.ConnectionsPerNode, IgnoreAlarms: !s.RefreshAlarms, Environment: pointers(s.NodeLimits)},
+		ServerAPI: edge.ServerAPI{SecurityGroup: s.ServerAPISecurityGroup}, LiveLogs: edge.LiveLogs{On: s.LiveLogs, Others: s.LogGroups},
 		Auth: edge.Auth{Issuer: s.OIDCIssuer, Audience: s.OIDCAudience, Name: s.OIDCName, RoleClaim: s.RoleClaim, Operator: s.OperatorRole,
 			Cognito: s.Cognito},
 	}
 }
 
+func pointers(values map[string]string) map[string]*string {
+	out := map[string]*string{}
+	for name, value := range values {
+		out[name] = jsii.String(value)
+	}
+	return out
+}
+
 func output(stack awscdk.Stack, e *edge.Edge, s settings.Settings) {
+	if url := e.ServerAPIURL(); url != nil {
+		outputs(stack, map[string]out{"ServerApiURL": {url, "server API, for the security group that may call it"},
+			"ServerApiKeys": {e.ServerAPIKeys(), "secret with its keys, the newest first"}})
+	}
 	outputs(stack, map[string]out{
 		"URL":                  {e.URL, "the page"},
 		"WebSocketURL":         {e.SocketURL, "where clients connect"},
 		"BalancerDNSName":      {e.Balancer.LoadBalancerDnsName(), "load balancer"},
 		"RedisEndpoint":        {e.RedisEndpoint(), "the bus, reachable from inside only"},
+		"NetworkID":            {e.VPC.VpcId(), "the VPC"},
 		"NodeGroup":            {e.Group.AutoScalingGroupName(), "Auto Scaling group of the nodes"},
 		"NodeTargets":          {e.Targets.TargetGroupArn(), "target group of the nodes"},
 		"NodeLogGroup":         {e.NodeLogs.LogGroupName(), "logs of the nodes"},

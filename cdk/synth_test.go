@@ -18,14 +18,16 @@ import (
 
 // variants of the deployment that every property is checked on: their context, as a person would type it.
 var variants = map[string]map[string]any{
-	"dev":  {},
-	"prod": {"stage": "prod", "auth": "oidc", "oidcIssuer": "https://issuer.example.com", "oidcAudience": "tideline", "alarmEmail": "ops@example.com"},
+	"dev": {},
+	"prod": {"stage": "prod", "auth": "oidc", "oidcIssuer": "https://issuer.example.com", "oidcAudience": "tideline", "alarmEmail": "ops@example.com",
+		"logGroups": "own", "connectionsPerIp": "20000", "compression": "on"},
 	"alb": {"stage": "alb", "edge": "alb", "domainName": "live.example.com", "zones": "eu-central-1a,eu-central-1b,eu-central-1c", "shell": "true",
 		"certificateArn": "arn:aws:acm:eu-central-1:123456789012:certificate/0a1b2c3d-0000-0000-0000-000000000000", "engine": "redis", "cache": "cluster",
-		"nodeInstanceType": "c7i.large", "webAclArn": "arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/guard/0a1b2c3d"},
+		"nodeInstanceType": "c7i.large", "webAclArn": "arn:aws:wafv2:eu-central-1:123456789012:regional/webacl/guard/0a1b2c3d", "serverApiSecurityGroup": "sg-0123456789abcdef0"},
 	"serverless": {"stage": "sls", "cache": "serverless", "auth": "oidc", "cognito": "true", "app": "none"},
 	"existing": {"stage": "old", "vpcId": "vpc-0123456789abcdef0", "zones": "eu-central-1a,eu-central-1b",
 		"subnetIds": "subnet-0123456789abcdef0,subnet-0123456789abcdef1", "redisUrl": "rediss://bus.example.com:6390",
+		"logGroups": "/billing/api,/aws/lambda/shop-*", "serverApiSecurityGroup": "sg-0123456789abcdef0",
 		"tableName": "kept", "tableStreamArn": "arn:aws:dynamodb:eu-central-1:123456789012:table/kept/stream/2026-11-01T00:00:00.000"},
 }
 

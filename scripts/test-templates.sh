@@ -21,5 +21,12 @@ TIDELINE_TEMPLATES="$assemblies" go test -count=1 ./cdk/...
 echo "cfn-lint"
 # W3005: the CDK states dependencies that a reference implies. W3010: zones are named where the deployer named them.
 "$venv/bin/cfn-lint" --ignore-checks W3005 W3010 --template "$assemblies"/*/*.template.json
+echo "npx cdk"
+pinned=$(sed -n 's/^cdk_cli=aws-cdk@//p' scripts/deploy-env.sh)
+taken=$(npx cdk --version </dev/null)
+case $taken in
+"$pinned "*) ;;
+*) echo "plain npx cdk takes $taken, scripts/deploy-env.sh names $pinned" >&2; exit 1 ;;
+esac
 echo "AwsSolutions"
 node cdk/nag/nag.mjs "$assemblies"/*/

@@ -60,7 +60,7 @@ func publishAll(t *testing.T, url string, admin func(key string, args ...string)
 	b := open(t, url, "test")
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte("logs:i"))
-	lock := fmt.Sprintf("tl:test:{%d}:l:source", hash.Sum32()%limit.Partitions)
+	lock := fmt.Sprintf("tl:test:{%d}:l:logs:i}source", hash.Sum32()%limit.Partitions)
 	admin(lock, "SET", lock, "token")
 	fenced := publications["plain"]
 	fenced.Channel, fenced.Fence = "logs:i", &bus.Fence{Lock: "source", Token: "token", Cursor: "7"}

@@ -24,7 +24,7 @@ func (e *Edge) declareBalancer() {
 		&awselasticloadbalancingv2.ApplicationLoadBalancerProps{Vpc: e.VPC, VpcSubnets: where, InternetFacing: jsii.Bool(front.Public),
 			SecurityGroup: e.groups.balancer, IdleTimeout: span(limit.IdleTimeout), DropInvalidHeaderFields: yes,
 			DeletionProtection: jsii.Bool(e.props.Protect)})
-	e.logTraffic()
+	e.logTraffic(e.Balancer, "")
 	e.Targets = awselasticloadbalancingv2.NewApplicationTargetGroup(e, str("NodeTargets"),
 		&awselasticloadbalancingv2.ApplicationTargetGroupProps{Vpc: e.VPC, Port: num(publicPort),
 			Protocol:   awselasticloadbalancingv2.ApplicationProtocol_HTTP,
@@ -32,9 +32,7 @@ func (e *Edge) declareBalancer() {
 			// A socket counts as one outstanding request, so this is least connections.
 			LoadBalancingAlgorithmType: awselasticloadbalancingv2.TargetGroupLoadBalancingAlgorithmType_LEAST_OUTSTANDING_REQUESTS,
 			StickinessCookieDuration:   span(limit.StickyTTL), DeregistrationDelay: span(drain.deregistration),
-			HealthCheck: &awselasticloadbalancingv2.HealthCheck{Port: str(fmt.Sprint(privatePort)), Path: str("/readyz"),
-				HealthyHttpCodes: str("200"), Interval: span(limit.HealthInterval), Timeout: span(limit.HealthTimeout),
-				HealthyThresholdCount: num(limit.HealthSuccesses), UnhealthyThresholdCount: num(limit.HealthFailures)}})
+			HealthCheck: nodeHealth()})
 	props := &awselasticloadbalancingv2.BaseApplicationListenerProps{Open: no, Port: num(httpPort),
 		Protocol:            awselasticloadbalancingv2.ApplicationProtocol_HTTP,
 		DefaultTargetGroups: &[]awselasticloadbalancingv2.IApplicationTargetGroup{e.Targets}}
@@ -51,21 +49,21 @@ func (e *Edge) declareBalancer() {
 	}
 }
 
-// logTraffic sends access and connection logs to the log bucket. The CDK's own method needs a region at synthesis, because of log accounts
+// logTraffic sends a balancer's access and connection logs to the log bucket, under names that begin with prefix. The CDK's own method needs a region at synthesis, because of log accounts
 // of regions before 2022; the log delivery service is accepted in all of them.
-func (e *Edge) logTraffic() {
-	for _, prefix := range []string{"access", "connection"} {
-		attribute := prefix + "_logs"
-		e.Balancer.SetAttribute(str(attribute+".s3.enabled"), str("true"))
-		e.Balancer.SetAttribute(str(attribute+".s3.bucket"), e.logs.BucketName())
-		e.Balancer.SetAttribute(str(attribute+".s3.prefix"), str(prefix))
+func (e *Edge) logTraffic(balancer awselasticloadbalancingv2.ApplicationLoadBalancer, prefix string) {
+	for _, kind := range []string{"access", "connection"} {
+		attribute, folder := kind+"_logs", prefix+kind
+		balancer.SetAttribute(str(attribute+".s3.enabled"), str("true"))
+		balancer.SetAttribute(str(attribute+".s3.bucket"), e.logs.BucketName())
+		balancer.SetAttribute(str(attribute+".s3.prefix"), str(folder))
 		e.logs.AddToResourcePolicy(awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
 			Principals: &[]awsiam.IPrincipal{awsiam.NewServicePrincipal(str("logdelivery.elasticloadbalancing.amazonaws.com"), nil)},
 			Actions:    jsii.Strings("s3:PutObject"),
-			Resources:  &[]*string{e.logs.ArnForObjects(str(prefix + "/AWSLogs/" + *awscdk.Aws_ACCOUNT_ID() + "/*"))}}))
+			Resources:  &[]*string{e.logs.ArnForObjects(str(folder + "/AWSLogs/" + *awscdk.Aws_ACCOUNT_ID() + "/*"))}}))
 	}
 	// The balancer writes a test object when it is created.
-	e.Balancer.Node().AddDependency(e.logs.Policy())
+	balancer.Node().AddDependency(e.logs.Policy())
 }
 
 // Route sends the paths to a function instead of the nodes. Priorities are from 1 to 50000, lower ones first, each used once; the edge's own

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awssecretsmanager"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssqs"
 	"github.com/aws/constructs-go/constructs/v10"
@@ -44,6 +45,9 @@ type Props struct {
 	Cache   Cache
 	Nodes   Nodes
 	Auth    Auth
+	// ServerAPI and LiveLogs are off in their zero values.
+	ServerAPI ServerAPI
+	LiveLogs  LiveLogs
 }
 
 // Edge is the declared edge. Its fields are for widgets, alarms and outputs of the application.
@@ -63,6 +67,8 @@ type Edge struct {
 	NodeLogs     awslogs.LogGroup
 	// BucketLogs is where the application's buckets send their access logs.
 	BucketLogs awss3.Bucket
+	// ServerAPI is the server API's own load balancer; nil where it is closed.
+	ServerAPI awselasticloadbalancingv2.ApplicationLoadBalancer
 	// RolloutAlarms end an instance refresh that makes things worse.
 	RolloutAlarms []awscloudwatch.Alarm
 
@@ -87,6 +93,11 @@ type Edge struct {
 	assets   constructs.IDependable // the page's files, uploaded
 	issuers  *string                // the setting OIDC_ISSUERS; nil lets guests in
 	connect  connectOrigins
+	watched  watchedGroups
+	calls    awslogs.LogGroup // of callLogs
+
+	apiKeys    awssecretsmanager.Secret // nil where the server API is closed
+	apiTargets awselasticloadbalancingv2.ApplicationTargetGroup
 }
 
 // NewEdge declares the edge, from the ground up: each step uses only what the steps before it made.
@@ -100,6 +111,7 @@ func NewEdge(scope constructs.Construct, id string, props Props) *Edge {
 	e.declareBalancer()
 	e.declareFront()
 	e.declareKeys()
+	e.declareServerAPI()
 	e.declareNodes()
 	e.declareScaling()
 	e.declareBroadcast()

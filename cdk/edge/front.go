@@ -110,7 +110,7 @@ func (e *Edge) declareCloudFront() {
 // CloudFront together with the first VPC origin of the VPC, so it is looked up during the deployment.
 func (e *Edge) openToCloudFront(origin awscloudfront.VpcOrigin) {
 	lookup := customresources.NewAwsCustomResource(e, str("OriginGroup"), &customresources.AwsCustomResourceProps{
-		ResourceType: str("Custom::CloudFrontOriginGroup"), InstallLatestAwsSdk: no, LogGroup: e.Logs(e, "OriginGroupLogs"),
+		ResourceType: str("Custom::CloudFrontOriginGroup"), InstallLatestAwsSdk: no, LogGroup: e.callLogs(),
 		OnUpdate: &customresources.AwsSdkCall{Service: str("EC2"), Action: str("describeSecurityGroups"),
 			Parameters: map[string]any{"Filters": []any{
 				map[string]any{"Name": "vpc-id", "Values": []any{e.VPC.VpcId()}},

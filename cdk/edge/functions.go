@@ -145,7 +145,9 @@ func (e *Edge) Logs(scope constructs.Construct, id string) awslogs.LogGroup {
 	if e.props.Protect {
 		retention = awslogs.RetentionDays_THREE_MONTHS
 	}
-	return awslogs.NewLogGroup(scope, str(id), &awslogs.LogGroupProps{Retention: retention, RemovalPolicy: e.Removal()})
+	g := awslogs.NewLogGroup(scope, str(id), &awslogs.LogGroupProps{Retention: retention, RemovalPolicy: e.Removal()})
+	e.watched.own = append(e.watched.own, g)
+	return g
 }
 
 // Accept accepts one finding of a rule pack for a construct and what is below it. The reason stands in the assembly's metadata.

@@ -22,7 +22,9 @@ var hostFiles embed.FS
 // userData is what the template of the user data needs. Values are put between single quotes: none may hold one.
 type userData struct {
 	Region, Bucket, Key, SHA256, LogGroup string
-	Environment                           []variable
+	// APIKeys is the secret that holds the server API's keys; empty: there is no server API.
+	APIKeys     string
+	Environment []variable
 }
 
 type variable struct{ Name, Value string }
@@ -48,6 +50,9 @@ type archived struct {
 	data []byte
 }
 
+// apiKeysFile is where an instance keeps the server API's keys. The node reads it again by itself.
+const apiKeysFile = "/etc/tideline/api-keys"
+
 // channelsFile is the name of the namespaces beside a binary, on an instance and in a function.
 const channelsFile = "channels.json"
 
@@ -66,7 +71,7 @@ func writeArchive(binary, channels, dir string) (path, sum string, err error) {
 		{"tideline-node", 0o755, node},
 		{"tideline-node.service", 0o644, []byte(unit)},
 	}
-	for _, name := range []string{"agent.json", "install.sh", "logrotate-hourly.conf", "logrotate.conf", "sysctl.conf"} {
+	for _, name := range []string{"agent.json", "api-keys.service", "api-keys.sh", "api-keys.timer", "install.sh", "logrotate-hourly.conf", "logrotate.conf", "sysctl.conf"} {
 		data, err := hostFiles.ReadFile("host/" + name)
 		if err != nil {
 			return "", "", fmt.Errorf("read %s: %w", name, err)

@@ -144,6 +144,82 @@ func TestUserDataInstallsAndStartsANode(t *testing.T) {
 	}
 }
 
+func (h *host) withAPIKeys(body string) {
+	h.data.APIKeys = "arn:aws:secretsmanager:eu-central-1:1:secret:keys"
+	h.data.Environment = append(h.data.Environment, variable{"API_KEYS_FILE", apiKeysFile})
+	h.command("chown", "")
+	h.command("aws", `if [ "$1" = secretsmanager ]; then
+`+body+`
+else cp "$ARCHIVE" "${@: -1}"; fi`)
+}
+
+func TestUserDataFetchesTheServerAPIsKeysBeforeTheNodeStarts(t *testing.T) {
+	h := newHost(t)
+	h.withAPIKeys(`echo new-key,old-key`)
+	out, calls, err := h.run()
+	if err != nil {
+		t.Fatalf("%v\n%s\n%s", err, out, calls)
+	}
+	if keys := h.file(apiKeysFile); keys != "new-key,old-key\n" {
+		t.Errorf("keys %q", keys)
+	}
+	if info, err := os.Stat(filepath.Join(h.root, apiKeysFile)); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("%v, %v: others on the instance could read it", info.Mode(), err)
+	}
+	before, after, _ := strings.Cut(calls, "enable --now tideline-node.service")
+	for _, call := range []string{"aws secretsmanager get-secret-value --region eu-central-1 --secret-id arn:aws:secretsmanager:eu-central-1:1:secret:keys --query SecretString --output text", "chown root:tideline "} {
+		if !strings.Contains(before, call) {
+			t.Errorf("no %q before the start in\n%s", call, calls)
+		}
+	}
+	if !strings.Contains(after, "enable --now tideline-api-keys.timer") {
+		t.Error("nobody would fetch rotated keys")
+	}
+	for _, secret := range []string{"new-key", "old-key"} {
+		if strings.Contains(out+calls, secret) {
+			t.Errorf("%s is in a log", secret)
+		}
+	}
+}
+
+// A node that answers no call of the API would refuse its share of them; the group tries another instance.
+func TestANodeWithoutTheKeysThatItShouldHaveDoesNotStart(t *testing.T) {
+	h := newHost(t)
+	h.withAPIKeys(`exit 1`)
+	out, calls, err := h.run()
+	if err == nil || strings.Contains(calls, "enable --now tideline-node") || strings.Count(calls, "aws secretsmanager") != 6 {
+		t.Errorf("%v\n%s\n%s", err, out, calls)
+	}
+}
+
+func TestKeysThatCanNotBeFetchedAgainStay(t *testing.T) {
+	h := newHost(t)
+	h.withAPIKeys(`echo first`)
+	if out, _, err := h.run(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	fetch := func() error {
+		c := exec.CommandContext(t.Context(), "bash", filepath.Join(h.root, "opt/tideline/api-keys.sh"))
+		c.Env = []string{"PATH=" + h.bin + ":" + os.Getenv("PATH"), "root=" + h.root, "CALLS=" + filepath.Join(h.bin, "calls"), "ARCHIVE=" + h.archive}
+		out, err := c.CombinedOutput()
+		t.Logf("%s", out)
+		return err
+	}
+	for _, body := range []string{"exit 1", "true"} { // refused; an empty answer
+		h.withAPIKeys(body)
+		if err := fetch(); err == nil || h.file(apiKeysFile) != "first\n" {
+			t.Errorf("%s: %v, keys %q", body, err, h.file(apiKeysFile))
+		}
+	}
+	h.withAPIKeys("echo second,first")
+	if err := fetch(); err != nil || h.file(apiKeysFile) != "second,first\n" {
+		t.Errorf("%v, keys %q", err, h.file(apiKeysFile))
+	}
+	if left, _ := filepath.Glob(filepath.Join(h.root, apiKeysFile+".*")); len(left) != 0 && strings.Join(left, "") != filepath.Join(h.root, apiKeysFile+".env") {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 func TestUserDataMayRunTwice(t *testing.T) {
 	h := newHost(t)
 	for range 2 {
@@ -198,6 +274,7 @@ func TestANodeStartsWithoutTheLogAgent(t *testing.T) {
 // systemd's own tools judge the unit, as it is installed.
 func TestTheUnitIsValidAndHardened(t *testing.T) {
 	h := newHost(t)
+	h.withAPIKeys("echo key")
 	if out, _, err := h.run(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -213,9 +290,10 @@ func TestTheUnitIsValidAndHardened(t *testing.T) {
 	}
 	copyUnits(t, h.root)
 	for _, args := range [][]string{
-		{"verify", "--recursive-errors=no", "--man=no", "tideline-node.service"},
+		{"verify", "--recursive-errors=no", "--man=no", "tideline-node.service", "tideline-api-keys.service", "tideline-api-keys.timer"},
 		// Exposure from 0 (none) to 100; most services of a distribution have more than 90.
 		{"security", "--offline=true", "--threshold=15", "--no-pager", "tideline-node.service"},
+		{"security", "--offline=true", "--threshold=35", "--no-pager", "tideline-api-keys.service"}, // root, for one file
 	} {
 		out, err := exec.CommandContext(t.Context(), "systemd-analyze", append([]string{"--root=" + h.root}, args...)...).CombinedOutput()
 		if err != nil {

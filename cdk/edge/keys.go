@@ -7,6 +7,8 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awseventstargets"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
+	"github.com/aws/aws-cdk-go/awscdk/v2/customresources"
 	"github.com/aws/jsii-runtime-go"
 )
 
@@ -39,7 +41,27 @@ func (e *Edge) declareKeys() {
 		Description: str("rotation of signing keys and fetching of issuers' keys")})
 	rule.AddTarget(awseventstargets.NewLambdaFunction(e.Keys.Alias, &awseventstargets.LambdaFunctionProps{
 		RetryAttempts: num(2), MaxEventAge: span(keysEvery)}))
+	e.makeFirstKeys()
 	e.declareSession()
+}
+
+// makeFirstKeys runs the function once when the stack is made. Otherwise sign-ins would answer 503 until the schedule's first turn. The deployment does not wait for its
+// end and does not fail with it: an issuer that is away is no reason to roll everything back, and the schedule tries again.
+func (e *Edge) makeFirstKeys() {
+	customresources.NewAwsCustomResource(e, str("FirstKeys"), &customresources.AwsCustomResourceProps{ResourceType: str("Custom::FirstKeys"), InstallLatestAwsSdk: no, LogGroup: e.callLogs(),
+		OnCreate: &customresources.AwsSdkCall{Service: str("Lambda"), Action: str("invoke"),
+			Parameters:  map[string]any{"FunctionName": e.Keys.Alias.FunctionArn(), "InvocationType": "Event", "Payload": "{}"},
+			OutputPaths: jsii.Strings("StatusCode"), PhysicalResourceId: customresources.PhysicalResourceId_Of(str("first-keys"))},
+		Policy: customresources.AwsCustomResourcePolicy_FromStatements(&[]awsiam.PolicyStatement{awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+			Actions: jsii.Strings("lambda:InvokeFunction"), Resources: &[]*string{e.Keys.Alias.FunctionArn()}})})})
+}
+
+// callLogs is where the function that makes the deployment's own calls to AWS logs; all such calls share one function.
+func (e *Edge) callLogs() awslogs.LogGroup {
+	if e.calls == nil {
+		e.calls = e.Logs(e, "DeploymentCallLogs")
+	}
+	return e.calls
 }
 
 // declareSession: the only function that reads private keys, and the table of one-time links and signed-out sessions.

@@ -108,23 +108,26 @@ func (e *Edge) declareEndpoints() {
 	if n.VPCID != "" {
 		return
 	}
-	services := []struct {
+	type endpoint struct {
 		id      string
 		service awsec2.InterfaceVpcEndpointAwsService
-	}{
+	}
+	services := []endpoint{
 		{"Monitoring", awsec2.InterfaceVpcEndpointAwsService_CLOUDWATCH_MONITORING()},
 		{"Logs", awsec2.InterfaceVpcEndpointAwsService_CLOUDWATCH_LOGS()},
 		{"AutoScaling", awsec2.InterfaceVpcEndpointAwsService_AUTOSCALING()},
 	}
 	if n.Shell {
-		services = append(services, []struct {
-			id      string
-			service awsec2.InterfaceVpcEndpointAwsService
-		}{
-			{"Shell", awsec2.InterfaceVpcEndpointAwsService_SSM()},
-			{"ShellMessages", awsec2.InterfaceVpcEndpointAwsService_SSM_MESSAGES()},
-			{"ShellCommands", awsec2.InterfaceVpcEndpointAwsService_EC2_MESSAGES()},
-		}...)
+		services = append(services,
+			endpoint{"Shell", awsec2.InterfaceVpcEndpointAwsService_SSM()},
+			endpoint{"ShellMessages", awsec2.InterfaceVpcEndpointAwsService_SSM_MESSAGES()},
+			endpoint{"ShellCommands", awsec2.InterfaceVpcEndpointAwsService_EC2_MESSAGES()})
+	}
+	if e.props.ServerAPI.SecurityGroup != "" {
+		services = append(services, endpoint{"Secrets", awsec2.InterfaceVpcEndpointAwsService_SECRETS_MANAGER()})
+	}
+	if e.props.LiveLogs.On { // what streams has a host, and an endpoint, of its own
+		services = append(services, endpoint{"LiveLogs", awsec2.NewInterfaceVpcEndpointAwsService(str("stream-logs"), nil, nil, nil)})
 	}
 	e.groups.endpoints = awsec2.NewSecurityGroup(e, str("EndpointAccess"), &awsec2.SecurityGroupProps{Vpc: e.VPC,
 		AllowAllOutbound: no, Description: str("interface endpoints of AWS services")})

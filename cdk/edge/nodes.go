@@ -81,6 +81,9 @@ func (e *Edge) declareNodes() {
 		GroupMetrics:                     &[]awsautoscaling.GroupMetrics{awsautoscaling.GroupMetrics_All()},
 		UpdatePolicy:                     awsautoscaling.UpdatePolicy_InstanceRefresh(e.refresh(n))})
 	e.Group.AttachToApplicationTargetGroup(e.Targets)
+	if e.apiTargets != nil {
+		e.Group.AttachToApplicationTargetGroup(e.apiTargets)
+	}
 	e.Group.AddLifecycleHook(str("Drain"), &awsautoscaling.BasicLifecycleHookProps{LifecycleHookName: str(HookName),
 		LifecycleTransition: awsautoscaling.LifecycleTransition_INSTANCE_TERMINATING, HeartbeatTimeout: span(drain.hook),
 		DefaultResult: awsautoscaling.DefaultResult_CONTINUE})
@@ -128,11 +131,14 @@ func (e *Edge) declareNodeRole(archive awss3assets.Asset) awsiam.Role {
 		"autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat")
 	e.grantRedis(role, roleNode)
 	e.grantPublicKeys(role)
+	e.grantServerAPI(role)
+	e.grantLiveLogs(role)
 	if e.props.Network.Shell {
 		role.AddManagedPolicy(awsiam.ManagedPolicy_FromAwsManagedPolicyName(str("AmazonSSMManagedInstanceCore")))
 		Accept(role, "AwsSolutions-IAM4", "shell=true: AWS's own policy for Session Manager, which changes with the agent")
 	}
-	Accept(role, "AwsSolutions-IAM5", "PutMetricData knows no resources, and the group's ARN can't be known here; both carry a condition")
+	Accept(role, "AwsSolutions-IAM5", "PutMetricData knows no resources, and the group's ARN can't be known here; both carry a condition. Log groups that are watched are named by the deployer; "+
+		"finding one by its name asks about all")
 	return role
 }
 
@@ -158,6 +164,12 @@ func (e *Edge) nodeEnvironment() map[string]*string {
 	}
 	maps.Copy(env, e.redisEnvironment(roleNode))
 	maps.Copy(env, e.verifierEnvironment())
+	if e.apiKeys != nil {
+		env["API_KEYS_FILE"] = str(apiKeysFile)
+	}
+	if e.props.LiveLogs.On {
+		env["LOG_GROUPS"] = str("on")
+	}
 	if e.issuers != nil {
 		env["OIDC_ISSUERS"] = e.issuers
 	}
@@ -168,6 +180,9 @@ func (e *Edge) nodeEnvironment() map[string]*string {
 func (e *Edge) nodeUserData(archive awss3assets.Asset, sum string) string {
 	env := e.nodeEnvironment()
 	u := userData{Region: *awscdk.Aws_REGION(), Bucket: *archive.S3BucketName(), Key: *archive.S3ObjectKey(), SHA256: sum, LogGroup: *e.NodeLogs.LogGroupName()}
+	if secret := e.ServerAPIKeys(); secret != nil {
+		u.APIKeys = *secret
+	}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		if strings.ContainsAny(*env[name], "\n'") {
 			panic(fmt.Errorf("edge: node setting %s holds a line break or a quote", name))

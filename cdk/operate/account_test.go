@@ -145,6 +145,32 @@ func TestDoctorRefusesWhatWouldFail(t *testing.T) {
 	}
 }
 
+func TestDoctorLooksForTheServerAPIsCallers(t *testing.T) {
+	account := ourAccount(t)
+	var made struct {
+		ID string `xml:"groupId"`
+	}
+	vpcs, err := account.VPCs(t.Context())
+	if err != nil || len(vpcs) == 0 {
+		t.Fatal(vpcs, err)
+	}
+	if err := account.Ask(t.Context(), "ec2", "CreateSecurityGroup", url.Values{"GroupName": {"callers"}, "GroupDescription": {"callers"}, "VpcId": {vpcs[0]}}, &made); err != nil {
+		t.Fatal(err)
+	}
+	deploy(t, account, "same", "Delete", map[string]string{"EdgeMode": "cloudfront", "Zones": "default", "VPC": "default", "NetworkID": vpcs[0]})
+	deploy(t, account, "else", "Delete", map[string]string{"EdgeMode": "cloudfront", "Zones": "default", "VPC": "default", "NetworkID": "vpc-other"})
+	for args, want := range map[string]string{
+		"-c stage=same -c serverApiSecurityGroup=" + made.ID:      "ok  server API             " + made.ID + " may call it",
+		"-c stage=else -c serverApiSecurityGroup=" + made.ID:      "?   server API             " + made.ID + " is in " + vpcs[0],
+		"-c stage=new -c serverApiSecurityGroup=" + made.ID:       "no  server API             " + made.ID + " is in " + vpcs[0] + ", and this stack's VPC is not made yet",
+		"-c stage=same -c serverApiSecurityGroup=sg-0123456789ab": "no  server API             sg-0123456789ab is not in this region",
+	} {
+		if out, err := command(t, append([]string{"doctor"}, strings.Fields(args)...)...); !strings.Contains(out, want) || (err != nil) != strings.HasPrefix(want, "no") {
+			t.Errorf("%s: %v\n%s", args, err, out)
+		}
+	}
+}
+
 func TestPlanSaysWhatStaysByTheDeployedTemplate(t *testing.T) {
 	account := ourAccount(t)
 	deploy(t, account, "kept", "Retain", map[string]string{"EdgeMode": "cloudfront"})

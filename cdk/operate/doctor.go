@@ -42,6 +42,7 @@ func doctor(ctx context.Context, a arguments, out io.Writer) error {
 	exists := deployed(ctx, r, account, s)
 	zones(ctx, r, account, s)
 	network(ctx, r, account, s, exists)
+	callers(ctx, r, account, s)
 	processors(ctx, r, account, s)
 	concurrency(ctx, r, account)
 	return r.err("doctor")
@@ -164,10 +165,47 @@ func network(ctx context.Context, r *report, account *aws.Account, s settings.Se
 	if !answered(r, "endpoints", err) {
 		return
 	}
-	if missing := without([]string{"s3", "dynamodb", "monitoring", "logs", "autoscaling"}, has); len(missing) > 0 {
+	want := []string{"s3", "dynamodb", "monitoring", "logs", "autoscaling"}
+	if s.ServerAPISecurityGroup != "" {
+		want = append(want, "secretsmanager")
+	}
+	if s.LiveLogs {
+		want = append(want, "stream-logs")
+	}
+	if missing := without(want, has); len(missing) > 0 {
 		r.unknown("endpoints", "none for %s: nodes need them, or a NAT gateway", strings.Join(missing, ", "))
 	} else {
-		r.ok("endpoints", "all five are there")
+		r.ok("endpoints", "all %d are there", len(want))
+	}
+}
+
+// callers looks for the security group that may call the server API: CloudFormation would find out after minutes.
+func callers(ctx context.Context, r *report, account *aws.Account, s settings.Settings) {
+	group := s.ServerAPISecurityGroup
+	if group == "" {
+		return
+	}
+	of, err := account.SecurityGroupVPC(ctx, group)
+	if !answered(r, "server API", err) {
+		return
+	}
+	ours := s.VPCID
+	if ours == "" {
+		stack, err := account.Stack(ctx, "tideline-"+s.Stage)
+		if !answered(r, "server API", err) {
+			return
+		}
+		ours = stack.Outputs["NetworkID"]
+	}
+	switch {
+	case of == "":
+		r.bad("server API", "%s is not in this region", group)
+	case of == ours:
+		r.ok("server API", "%s may call it", group)
+	case ours == "":
+		r.bad("server API", "%s is in %s, and this stack's VPC is not made yet: deploy without serverApiSecurityGroup first, make the group in that VPC (output NetworkID) or peer them, deploy again", group, of)
+	default:
+		r.unknown("server API", "%s is in %s, the nodes are in %s: only if the two are peered", group, of, ours)
 	}
 }
 

@@ -41,6 +41,11 @@ func (o *Operations) front() []awscloudwatch.IWidget {
 			nodes.HttpCodeTarget(awselasticloadbalancingv2.HttpCodeTarget_TARGET_5XX_COUNT, minutely("Sum")), m.RejectedConnectionCount(minutely("Sum"))),
 		o.graph("Balancer: open connections (each counts on both sides), capacity units", third, m.ActiveConnectionCount(minutely("Sum")), m.ConsumedLCUs(minutely("Average"))),
 	}
+	if api := o.edge.ServerAPI; api != nil {
+		all = append(all, o.graph("Server API: requests, 5xx, a minute", full, api.Metrics().RequestCount(minutely("Sum")),
+			api.Metrics().HttpCodeTarget(awselasticloadbalancingv2.HttpCodeTarget_TARGET_5XX_COUNT, minutely("Sum")),
+			api.Metrics().HttpCodeElb(awselasticloadbalancingv2.HttpCodeElb_ELB_5XX_COUNT, minutely("Sum"))))
+	}
 	if d := o.edge.Distribution; d != nil {
 		// CloudFront's figures are in one region, whatever the stack's is; alarms can't look there, graphs can.
 		there := func(name, statistic string) awscloudwatch.IMetric {

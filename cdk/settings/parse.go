@@ -34,6 +34,15 @@ var Keys = []Key{
 	{"minNodes", "", "fewest nodes (default 2)"},
 	{"maxNodes", "", "most nodes (default 4, prod 10)"},
 	{"connectionsPerNode", "10000", "connections per node that scaling aims at"},
+	{"connectionsPerUser", "", "most connections of one user in the whole fleet (default 200)"},
+	{"connectionsPerIp", "", "most connections of one address in the whole fleet (default 5,000); more where many sit behind one"},
+	{"messageBytes", "", "largest frame that a client may send (default 131,072)"},
+	{"queueBytes", "", "most that waits for one connection before it is closed as slow (default 1,048,576)"},
+	{"channelsPerClient", "", "most subscriptions of one connection (default 512)"},
+	{"compression", "", "on offers permessage-deflate: less traffic for more processor and memory (default off)"},
+	{"logLevel", "", "of nodes: debug, info, warn or error (default info)"},
+	{"logGroups", LogGroupsOff, "log groups that operators may watch: off, own (the stack's), or names of others beside them, comma separated, '*' at the end for the rest of a name"},
+	{"serverApiSecurityGroup", "", "sg-… whose members may call the server API, through a load balancer of its own (default: closed)"},
 	{"refreshAlarms", "true", "false rolls out although an alarm is on"},
 	{"cache", CacheNode, "node, cluster or serverless"},
 	{"engine", EngineValkey, "valkey or redis"},
@@ -61,6 +70,9 @@ var allowed = map[string][]string{
 	"cache":   {CacheNode, CacheCluster, CacheServerless},
 	"engine":  {EngineValkey, EngineRedis},
 	"auth":    {AuthGuest, AuthOIDC},
+
+	"compression": {"", "on", "off"},
+	"logLevel":    {"", "debug", "info", "warn", "error"},
 }
 
 // cdkKeys are keys without punctuation that the CDK's command line itself may add.
@@ -74,6 +86,8 @@ var (
 	zonePattern        = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-\d[a-z]$`)
 	vpcPattern         = regexp.MustCompile(`^vpc-[0-9a-f]{8,17}$`)
 	subnetPattern      = regexp.MustCompile(`^subnet-[0-9a-f]{8,17}$`)
+	groupPattern       = regexp.MustCompile(`^sg-[0-9a-f]{8,17}$`)
+	logGroupPattern    = regexp.MustCompile(`^[A-Za-z0-9_./#-]{1,511}\*?$`)
 	cacheNodePattern   = regexp.MustCompile(`^cache\.[a-z0-9]+\.[a-z0-9]+$`)
 	tablePattern       = regexp.MustCompile(`^[A-Za-z0-9_.-]{3,255}$`)
 	streamPattern      = regexp.MustCompile(`^arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:\d{12}:table/[A-Za-z0-9_.-]+/stream/[0-9T:.-]+$`)
@@ -139,7 +153,7 @@ func (p *parser) oneOf(name string) string { return p.oneOfOr(name, p.fallback(n
 func (p *parser) oneOfOr(name, fallback string) string {
 	v := p.textOr(name, fallback)
 	if !slices.Contains(allowed[name], v) {
-		p.wrong(name, v, strings.Join(allowed[name], " or "))
+		p.wrong(name, v, strings.TrimPrefix(strings.Join(allowed[name], " or "), " or "))
 	}
 	return v
 }

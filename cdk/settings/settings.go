@@ -26,6 +26,9 @@ const (
 	AppTodo = "todo"
 	AppNone = "none" // the edge alone
 
+	LogGroupsOff = "off"
+	LogGroupsOwn = "own" // those of the stack
+
 	AuthGuest = "guest"
 	AuthOIDC  = "oidc"
 
@@ -55,6 +58,7 @@ const (
 	maxConnections = 1_000_000 // per node; what a node really holds is in docs/benchmarks.md
 	maxShards      = 90        // the default quota of nodes per ElastiCache cluster
 	maxZones       = 6
+	maxLogGroups   = 20  // a role's policies take 10,240 characters
 	maxRunbookURL  = 512 // an alarm's description takes 1,024 characters
 )
 
@@ -84,6 +88,13 @@ type Settings struct {
 	MaxNodes           int
 	ConnectionsPerNode int  // target of the scaling policy
 	RefreshAlarms      bool // an alarm ends a roll-out
+	// NodeLimits are settings of nodes that the deployer has set, by the name that the node reads.
+	NodeLimits map[string]string
+	// LiveLogs lets operators watch the stack's log groups, and LogGroups beside them.
+	LiveLogs  bool
+	LogGroups []string
+	// ServerAPISecurityGroup may call the server API; empty: it is closed.
+	ServerAPISecurityGroup string
 
 	Cache         string
 	Engine        string
@@ -128,6 +139,8 @@ func Parse(context map[string]any, region Region) (Settings, error) {
 	p.front(&s, region)
 	p.network(&s)
 	p.nodes(&s)
+	p.limits(&s)
+	p.doors(&s)
 	p.cache(&s)
 	p.data(&s)
 	p.auth(&s)
@@ -224,6 +237,53 @@ func (p *parser) nodes(s *Settings) {
 	}
 	s.ConnectionsPerNode = p.number("connectionsPerNode", "10000", 100, maxConnections)
 	s.RefreshAlarms = p.flag("refreshAlarms")
+}
+
+// NodeLimit is a setting of nodes that a deployer may set, and its bounds, which are the node's own (a test holds it).
+type NodeLimit struct {
+	Key, Setting string
+	Least, Most  int
+}
+
+// NodeLimits are those that depend on who the clients are. The node's other settings are left to its defaults, or to Nodes.Environment of an application's own
+// stack.
+var NodeLimits = []NodeLimit{
+	{"connectionsPerUser", "CONNECTIONS_PER_USER", 1, 10_000_000},
+	{"connectionsPerIp", "CONNECTIONS_PER_IP", 1, 10_000_000},
+	{"messageBytes", "MESSAGE_BYTES", 1 << 10, 1 << 20},
+	{"queueBytes", "QUEUE_BYTES", 128 << 10, 64 << 20},
+	{"channelsPerClient", "CHANNELS_PER_CLIENT", 1, 10_000},
+}
+
+func (p *parser) limits(s *Settings) {
+	s.NodeLimits = map[string]string{}
+	for _, l := range NodeLimits {
+		if p.set(l.Key) {
+			s.NodeLimits[l.Setting] = fmt.Sprint(p.number(l.Key, "", l.Least, l.Most))
+		}
+	}
+	for key, setting := range map[string]string{"compression": "COMPRESSION", "logLevel": "LOG_LEVEL"} {
+		if v := p.oneOf(key); v != "" {
+			s.NodeLimits[setting] = v
+		}
+	}
+}
+
+// doors that are closed unless they are asked for.
+func (p *parser) doors(s *Settings) {
+	s.ServerAPISecurityGroup = p.matching("serverApiSecurityGroup", groupPattern, "sg-…")
+	if v := p.textOr("logGroups", p.fallback("logGroups")); v != LogGroupsOff {
+		s.LiveLogs = true
+		if v != LogGroupsOwn {
+			s.LogGroups = p.list("logGroups", logGroupPattern, "off, own, or names of log groups, with a '*' at their end or without")
+		}
+	}
+	if n := len(s.LogGroups); n > maxLogGroups {
+		p.wrong("logGroups", fmt.Sprint(n, " names"), fmt.Sprintf("at most %d", maxLogGroups))
+	}
+	if slices.Contains(s.LogGroups, LogGroupsOff) || slices.Contains(s.LogGroups, LogGroupsOwn) {
+		p.wrong("logGroups", p.text("logGroups"), "names beside the stack's own, which are always among them; or off")
+	}
 }
 
 func (p *parser) cache(s *Settings) {

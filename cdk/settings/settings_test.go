@@ -81,6 +81,18 @@ func TestMistakesNameTheValueAndWhatIsAllowed(t *testing.T) {
 		{"auth=oidc cognito=true oidcIssuer=https://x", "the pool is the issuer"},
 		{"oidcIssuer=https://x", "oidcIssuer=https://x: auth=oidc"},
 		{"auth=oidc cognito=true oidcName=A", "oidcName=A: a-z"},
+		{"connectionsPerIp=0", "connectionsPerIp=0: a number from 1 to 10000000"},
+		{"messageBytes=1048577", "a number from 1024 to 1048576"},
+		{"queueBytes=131071", "a number from 131072 to 67108864"},
+		{"compression=yes", "compression=yes: on or off"},
+		{"logLevel=trace", "logLevel=trace: debug or info or warn or error"},
+		{"logGroups=/a,/a", "each only once"},
+		{"logGroups=*", "logGroups=*: off, own, or names"},
+		{"logGroups=own,/a", "names beside the stack's own"},
+		{"logGroups=" + strings.Repeat("a,", 20) + "b", "each only once"},
+		{"serverApiSecurityGroup=default", "serverApiSecurityGroup=default: sg-…"},
+		{"runbookUrl=http://wiki", "runbookUrl=http://wiki: an https:// address"},
+		{"runbookUrl=https://wiki#x", "without a fragment"},
 		{"alarmEmail=ops", "alarmEmail=ops: one e-mail address"},
 	} {
 		_, err := Parse(context(c.context), "eu-central-1")
@@ -108,6 +120,7 @@ func TestWhatIsAllowedPasses(t *testing.T) {
 	for _, c := range []string{"", "stage=a", "stage=abcdefghijklmnop", "minNodes=1 maxNodes=200", "connectionsPerNode=1000000", "cache=cluster cacheShards=90",
 		"domainName=live.example.com certificateArn=" + virginia + " webAclArn=" + globalACL,
 		"edge=alb domainName=live.example.com certificateArn=" + certificate + " webAclArn=" + regionalACL,
+		"logGroups=off", "logGroups=own", "logGroups=/aws/lambda/*,b", "serverApiSecurityGroup=sg-01234567", "logLevel=debug compression=off", "runbookUrl=https://wiki.example.com/operations",
 		"stage=prod auth=oidc cognito=true", "stage=prod auth=guest", "redisUrl=redis+cluster://x:6379", "tableName=kept tableStreamArn=" + stream,
 		"nodeInstanceType=c7i.large", "nodeInstanceType=m7i-flex.large", "@aws-cdk/core:permissionsBoundary=x availability-zones:account=1=x"} {
 		if _, err := Parse(context(c), "eu-central-1"); err != nil {

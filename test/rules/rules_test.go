@@ -177,7 +177,7 @@ func TestTopLevel(t *testing.T) {
 		t.Fatalf("git ls-files: %v", err)
 	}
 	allowed := []string{"cdk", "functions", "node", "shared", "local", "web", "test", "docs", "scripts", ".ci", ".github",
-		"cdk.json", "go.mod", "go.sum", "Makefile", "README.md", "compose.yaml", "Dockerfile", ".dockerignore", "CHANGELOG.md", "LICENSE", "SECURITY.md", ".gitignore", ".gitattributes"}
+		"cdk.json", "package.json", "go.mod", "go.sum", "Makefile", "README.md", "compose.yaml", "Dockerfile", ".dockerignore", "CHANGELOG.md", "LICENSE", "SECURITY.md", ".gitignore", ".gitattributes"}
 	tops := map[string]bool{}
 	for path := range strings.Lines(string(out)) {
 		top, _, _ := strings.Cut(strings.TrimSpace(path), "/")

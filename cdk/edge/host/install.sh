@@ -24,6 +24,15 @@ install -d -m 0755 "$root/opt/aws/amazon-cloudwatch-agent/etc"
 sed "s|@LOG_GROUP@|$LOG_GROUP|" "$from/agent.json" > "$root/opt/aws/amazon-cloudwatch-agent/etc/tideline.json"
 install -d -m 0750 "$root/var/log/tideline"
 
+# The server API's keys. A node that should have them and has not must not serve: its share of the calls would be refused.
+if [ -f "$root/etc/tideline/api-keys.env" ]; then
+  install -D -m 0755 "$from/api-keys.sh" "$root/opt/tideline/api-keys.sh"
+  for unit in service timer; do
+    install -D -m 0644 "$from/api-keys.$unit" "$root/etc/systemd/system/tideline-api-keys.$unit"
+  done
+  root="$root" "$root/opt/tideline/api-keys.sh" 6
+fi
+
 # What only the instance knows. Four fifths of the memory are the Go heap's; the rest is the kernel's, for sockets, and the agent's.
 memory_kib="$(awk '/^MemTotal:/ {print $2}' /proc/meminfo)"
 {
@@ -37,6 +46,7 @@ sysctl --quiet --system || echo "some kernel settings were refused" >&2
 systemctl daemon-reload
 systemctl enable --now tideline-node.service
 systemctl restart logrotate.timer || true
+[ ! -f "$root/etc/tideline/api-keys.env" ] || systemctl enable --now tideline-api-keys.timer
 
 # Logs go on to CloudWatch. A node without them still serves, so this comes last and may fail.
 if dnf install --quiet --assumeyes amazon-cloudwatch-agent &&

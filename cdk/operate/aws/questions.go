@@ -189,3 +189,19 @@ func (a *Account) TakeBalancerProtectionOff(ctx context.Context, arn string) err
 	return a.Ask(ctx, "elasticloadbalancing", "ModifyLoadBalancerAttributes", url.Values{"LoadBalancerArn": {arn},
 		"Attributes.member.1.Key": {"deletion_protection.enabled"}, "Attributes.member.1.Value": {"false"}}, &struct{}{})
 }
+
+// SecurityGroupVPC asks which VPC a security group is in; empty when there is no such group.
+func (a *Account) SecurityGroupVPC(ctx context.Context, id string) (string, error) {
+	var answer struct {
+		VPCs []string `xml:"securityGroupInfo>item>vpcId"`
+	}
+	err := a.Ask(ctx, "ec2", "DescribeSecurityGroups", url.Values{"GroupId.1": {id}}, &answer)
+	var refused *Error
+	if errors.As(err, &refused) && refused.Code == "InvalidGroup.NotFound" {
+		return "", nil
+	}
+	if err != nil || len(answer.VPCs) == 0 {
+		return "", err
+	}
+	return answer.VPCs[0], nil
+}
