@@ -4,7 +4,7 @@ import { useVirtualizer } from "@tanstack/react-virtual";
 import { memo, useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 import { Icon } from "../ui/Icon";
 import { formatFull } from "../ui/time";
-import type { Line } from "./model";
+import type { DockerEvent, Line } from "./model";
 import { pieces, type Search } from "./search";
 
 /** A line without wrapping, px: the style sheet has the same. */
@@ -46,8 +46,6 @@ export function LogLines(props: Props) {
     },
     overscan: 20,
     getItemKey: (index) => lines[index]?.seq ?? index,
-    anchorTo: "end",
-    scrollEndThreshold: NEAR,
     useFlushSync: false, // or it would render, and go to the end, before `scrolled` has heard of the move
   });
   // Wrapping, or the columns beside the text, change the height of every line.
@@ -100,9 +98,12 @@ export function LogLines(props: Props) {
       onTouchMove={touched}
       onKeyDown={(event) => {
         touched();
-        if (event.key !== "End" || event.target !== event.currentTarget) return;
+        if (event.target !== event.currentTarget) return;
+        // At once: the browser's own way there is an animation, which a line that comes would stop.
+        if (event.key === "End") onEnd();
+        else if (event.key === "Home") rows.scrollToIndex(0);
+        else return;
         event.preventDefault();
-        onEnd();
       }}
       data-wrap={wrap}
       data-times={times}
@@ -185,7 +186,7 @@ const Row = memo(function Row({ line, search, times, named, open }: RowProps) {
           )}
         </span>
       )}
-      <span className="log-text" data-action={line.event ? tone(line.event.action) : undefined}>
+      <span className="log-text" data-action={line.event ? tone(line.event) : undefined}>
         <Text line={line} search={search} {...(part ? { most: PART } : {})} />
         {part && (
           <button type="button" className="log-more" onClick={() => open(line.seq)}>
@@ -239,10 +240,10 @@ function clock(at: number): string {
 /** Of what is in the document before anybody asks for more. */
 const shownLength = ({ text }: Line): number => (text.length > LONG ? PART + 30 : text.length);
 
-function tone(action: string): string {
+function tone({ action, exit }: DockerEvent): string {
   if (/^(start|create|unpause|health_status: healthy)$/.test(action)) return "good";
-  if (/^(die|kill|oom|destroy|health_status: unhealthy)$/.test(action)) return "bad";
-  return "plain";
+  if (action === "oom" || action === "health_status: unhealthy") return "bad";
+  return action === "die" && exit !== undefined && exit !== "0" ? "bad" : "plain";
 }
 
 /** The height of the box, and about how many characters fit beside one another, to guess the height of a line before it is measured. */

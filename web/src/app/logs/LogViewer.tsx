@@ -1,6 +1,6 @@
 // One log: its lines, and what can be done with them. Follows the end; scrolling up stops that, and nothing that is being read goes away.
 
-import { useDeferredValue, useEffect, useMemo, useRef, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 import { Icon } from "../ui/Icon";
 import { read, write } from "../ui/theme";
 import { useToast } from "../ui/toast";
@@ -28,13 +28,12 @@ export function LogViewer({ channel, what, file, named = false }: Props) {
   const [query, setQuery] = useState("");
   const [filter, setFilter] = useState(false);
   const [current, setCurrent] = useState<{ seq: number } | null>(null);
-  const sought = useDeferredValue(query);
-  const search = useMemo(() => new Search(sought), [sought]);
+  const search = useMemo(() => new Search(query), [query]);
   const matches = useMemo(
-    () => (sought === "" ? [] : view.lines.filter((line) => search.has(line))),
-    [view.lines, search, sought],
+    () => (query === "" ? [] : view.lines.filter((line) => search.has(line))),
+    [view.lines, search, query],
   );
-  const shown = filter && sought !== "" ? matches : view.lines;
+  const shown = filter && query !== "" ? matches : view.lines;
   const field = useRef<HTMLInputElement>(null);
 
   const toEnd = () => {
@@ -69,6 +68,11 @@ export function LogViewer({ channel, what, file, named = false }: Props) {
     return () => window.removeEventListener("keydown", press);
   }, []);
 
+  const look = (text: string) => {
+    setQuery(text);
+    setCurrent(null);
+    if (text === "") setFilter(false);
+  };
   const fresh = following ? 0 : view.waiting + view.waitingDropped + countAfter(view.lines, leftAt);
   const place = current === null ? -1 : matches.findIndex(({ seq }) => seq === current.seq);
   return (
@@ -88,16 +92,10 @@ export function LogViewer({ channel, what, file, named = false }: Props) {
             autoComplete="off"
             spellCheck={false}
             value={query}
-            onChange={(event) => {
-              setQuery(event.target.value);
-              setCurrent(null);
-            }}
+            onChange={(event) => look(event.target.value)}
             onKeyDown={(event) => {
               if (event.key === "Enter") go(event.shiftKey ? -1 : 1);
-              if (event.key === "Escape") {
-                setQuery("");
-                setCurrent(null);
-              }
+              if (event.key === "Escape") look("");
             }}
           />
           {query !== "" && (
@@ -141,7 +139,11 @@ export function LogViewer({ channel, what, file, named = false }: Props) {
             Wrap
           </Toggle>
           <Take lines={shown} what={what} file={file} />
-          <button type="button" className="button small log-pause" onClick={view.paused ? toEnd : pause}>
+          <button
+            type="button"
+            className={`button small log-pause${view.paused ? " primary" : ""}`}
+            onClick={view.paused ? toEnd : pause}
+          >
             <Icon name={view.paused ? "play" : "pause"} size={16} />
             {view.paused ? "Resume" : "Pause"}
           </button>
@@ -149,7 +151,7 @@ export function LogViewer({ channel, what, file, named = false }: Props) {
       </div>
       <div className="log-frame">
         {shown.length === 0 ? (
-          <Empty log={log} what={what} filtered={filter && sought !== ""} />
+          <Empty log={log} what={what} filtered={filter && query !== ""} />
         ) : (
           <LogLines
             lines={shown}

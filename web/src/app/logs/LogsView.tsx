@@ -83,7 +83,7 @@ function Containers(props: {
     <>
       {query.isError && (
         <p className="inline-problem" role="alert" data-testid="engine-away">
-          The Docker Engine does not answer the node ({messageOf(query.error)}). Trying again.
+          The Docker Engine does not answer the nodes{detailOf(query.error)}. Trying again.
         </p>
       )}
       {query.isPending && !query.isError && (
@@ -292,6 +292,10 @@ const fileOf = (place: Exclude<Place, { kind: "none" }>): string =>
   channelOf(place)
     .replaceAll(/[^a-zA-Z0-9_.-]+/g, "-")
     .replaceAll(/^-+|-+$/g, "");
+
+/** Error 100 says no more than that it failed. */
+const detailOf = (error: unknown): string =>
+  (error as { code?: number } | null)?.code === 100 ? "" : ` (${messageOf(error)})`;
 
 function messageOf(error: unknown): string {
   if (typeof error === "object" && error !== null && "message" in error) return String(error.message);
