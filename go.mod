@@ -21,6 +21,7 @@ require (
 	github.com/aws/jsii-runtime-go v1.139.0
 	github.com/aws/smithy-go v1.28.8
 	github.com/centrifugal/centrifuge-go v0.12.0
+	github.com/centrifugal/gocent/v3 v3.3.0
 	github.com/centrifugal/protocol v0.23.1
 	github.com/containerd/errdefs v1.0.0
 	github.com/danielgtaylor/huma/v2 v2.37.2
