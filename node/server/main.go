@@ -46,6 +46,7 @@ func Main(ctx context.Context, args []string, getenv func(string) string, stdout
 	if err != nil {
 		return err
 	}
+	tuneCollector(getenv)
 	n, err := Open(ctx, config, public, private, log)
 	if err != nil {
 		return errors.Join(err, public.Close(), private.Close())
