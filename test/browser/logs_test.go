@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 
 	"tideline/test/enginetest"
@@ -30,8 +28,8 @@ func TestOperatorsWatchContainers(t *testing.T) {
 	for _, image := range []string{"harbour/api:1.4.2", "harbour/pilot:0.9.0", "harbour/ledger:2.1.0"} {
 		engine.Image(image, binary)
 	}
-	harbour(t, engine, "harbour/api:1.4.2", "api", "-every", "150ms")
-	harbour(t, engine, "harbour/pilot:0.9.0", "pilot", "-every", "700ms")
+	engine.Run("harbour/api:1.4.2", "api", "-every", "150ms")
+	engine.Run("harbour/pilot:0.9.0", "pilot", "-every", "700ms")
 	engine.Run("harbour/ledger:2.1.0", "ledger", "-quiet")
 	engine.Run("harbour/ledger:2.1.0", "ledger-migrate", "-quiet")
 	call(t, func(ctx context.Context) error {
@@ -57,20 +55,6 @@ func TestOperatorsWatchContainers(t *testing.T) {
 		"hang":    func(string) string { engine.Pause(); return "" },
 		"go-on":   func(string) string { engine.Resume(); return "" },
 	}, "OPERATOR="+operator)
-}
-
-// harbour runs a container that says which port it listens on.
-func harbour(t *testing.T, e *enginetest.Engine, image, name string, args ...string) {
-	t.Helper()
-	call(t, func(ctx context.Context) error {
-		_, err := e.API.ContainerCreate(ctx, client.ContainerCreateOptions{Name: name, HostConfig: &container.HostConfig{NetworkMode: "none"},
-			Config: &container.Config{Image: image, Cmd: args, ExposedPorts: network.PortSet{network.MustParsePort("8080/tcp"): {}}}})
-		return err
-	})
-	call(t, func(ctx context.Context) error {
-		_, err := e.API.ContainerStart(ctx, name, client.ContainerStartOptions{})
-		return err
-	})
 }
 
 func call(t *testing.T, f func(context.Context) error) {

@@ -92,8 +92,8 @@ type viewer struct {
 	lines []line
 }
 
-// connect makes a client of the public SDK.
-func connect(t *testing.T, n *node, roles ...string) *centrifuge.Client {
+// signed is an access token of somebody with these roles.
+func signed(t *testing.T, roles ...string) string {
 	t.Helper()
 	secrets, err := token.NewSecrets([]string{fleet.Secret}, nil)
 	if err != nil {
@@ -103,7 +103,13 @@ func connect(t *testing.T, n *node, roles ...string) *centrifuge.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := centrifuge.NewJsonClient(n.url, centrifuge.Config{Token: raw, MinReconnectDelay: 100 * time.Millisecond, MaxReconnectDelay: time.Second})
+	return raw
+}
+
+// connect makes a client of the public SDK.
+func connect(t *testing.T, n *node, roles ...string) *centrifuge.Client {
+	t.Helper()
+	c := centrifuge.NewJsonClient(n.url, centrifuge.Config{Token: signed(t, roles...), MinReconnectDelay: 100 * time.Millisecond, MaxReconnectDelay: time.Second})
 	t.Cleanup(c.Close)
 	if err := c.Connect(); err != nil {
 		t.Fatal(err)
