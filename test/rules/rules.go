@@ -44,6 +44,7 @@ var homes = []struct {
 	{"go.opentelemetry.io/otel/sdk", []string{"shared/trace/otlp"}, "functions don't link what records"},
 	{"go.opentelemetry.io/otel/exporters/", []string{"shared/trace/otlp"}, "functions don't link what records"},
 	{"go.opentelemetry.io/", []string{"shared/trace", "test"}, "one place knows OpenTelemetry"},
+	{"github.com/moby/", []string{"node/stream/docker", "test"}, "one place knows the Docker Engine: whoever has its socket has its host"},
 	{"github.com/prometheus/", []string{"node", "functions", "local", "test"}, "shared packages count, their users export"},
 }
 
