@@ -14,8 +14,8 @@ import (
 const (
 	// connectionsMost is how many connections one node lists; it counts them all.
 	connectionsMost = 1000
-	// channelsMost is how many channels one node lists; it refuses to list more.
-	channelsMost = 10_000
+	// ChannelsMost is how many channels one node lists; it refuses to list more.
+	ChannelsMost = 10_000
 	// listBytes bounds the names in one node's list. Twice of it is less than bus.AnswerBytes, which leaves room for the rest.
 	listBytes = 400 << 10
 )
@@ -130,7 +130,7 @@ func (s *Service) listChannels(pattern string) Listing {
 		}
 		l.Total++
 		l.Channels[name] = n
-		if room -= len(name) + 8; room < 0 || l.Total > channelsMost {
+		if room -= len(name) + 8; room < 0 || l.Total > ChannelsMost {
 			return Listing{Refused: map[uint32]int{errLimitExceeded.code: 1}}
 		}
 	}

@@ -34,7 +34,8 @@ func (s *Service) Namespace(name string) (channel.Namespace, error) {
 }
 
 // Publish publishes a server's data by its channel's rules: what the channel keeps and what data it takes is its namespace's, and where clients'
-// publications are stamped this one is, too, with no user. Channel and data must be set, data as Publication.SetData sets it.
+// publications are stamped this one is, too, with no user. Channel and data must be set: data that is not Binary
+// is one line of JSON.
 func (s *Service) Publish(ctx context.Context, p bus.Publication) (bus.Result, error) {
 	ns, err := s.Namespace(p.Channel)
 	switch {

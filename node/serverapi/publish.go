@@ -1,8 +1,10 @@
 package serverapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
 
@@ -119,8 +121,21 @@ func (p publication) check() (bus.Publication, error) {
 			return out, because(errLimitExceeded, "version_epoch and key: %d bytes, at most %d", len(p.VersionEpoch)+len(p.Key), limit.PublicationIDBytes-versionKeyExtra)
 		}
 	}
-	out.SetData(data)
-	return out, nil
+	if p.B64Data != "" {
+		out.SetData(data)
+		return out, nil
+	}
+	return out, compact(&out, data)
+}
+
+// compact takes JSON as data, on one line.
+func compact(p *bus.Publication, data []byte) error {
+	var b bytes.Buffer
+	if !utf8.Valid(data) || json.Compact(&b, data) != nil {
+		return because(errBadRequest, "data: not JSON")
+	}
+	p.Data, p.Binary = b.Bytes(), false
+	return nil
 }
 
 // versionKeyExtra is how much longer than version_epoch and key the bus's key may be.
@@ -145,7 +160,7 @@ func (a *API) publish(ctx context.Context, name string, p bus.Publication, skipH
 		return nil, about("channel", err)
 	case skipHistory && ns.HistorySize > 0:
 		return nil, because(errNotAvailable, "skip_history: every publication of this channel has its place in the history")
-	case p.Binary && !ns.Binary:
+	case p.Binary && !ns.Binary && compact(&p, p.Data) != nil:
 		return nil, because(errNotAvailable, "b64data: the channel takes only JSON")
 	case len(p.Data) > ns.DataBytes:
 		return nil, because(errLimitExceeded, "data: %d bytes, at most %d", len(p.Data), ns.DataBytes)
