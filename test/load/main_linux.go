@@ -7,6 +7,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -95,12 +96,23 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	table := results.markdown()
+	table := fmt.Sprintf("%s, %s. %d rounds, %s, `%s`.\n\n%s", time.Now().UTC().Format(time.DateOnly), machine(), s.rounds,
+		versions(), strings.Join(append([]string{"load"}, args...), " "), results.markdown())
 	fmt.Fprintln(stdout, table)
 	if s.write != "" {
 		return replaceTables(s.write, table)
 	}
 	return nil
+}
+
+// versions of what is compared.
+func versions() string {
+	redis, err := exec.Command("redis-server", "--version").Output()
+	if err != nil {
+		redis = []byte("Redis of unknown version") // the systems say so themselves when they start it
+	}
+	redis, _, _ = bytes.Cut(redis, []byte(" sha="))
+	return strings.TrimSpace(string(redis)) + ", peers as in test/load/peers (go.mod, socketio/package-lock.json)"
 }
 
 // build builds the programs that the systems need.
