@@ -289,3 +289,11 @@ func TestWaitsNest(t *testing.T) {
 		seen[s.cloud] = true
 	}
 }
+
+// Each figure costs money by the month: a dozen, Connections among them.
+func TestThereAreADozenFigures(t *testing.T) {
+	const others = 2 // Connections and the latency
+	if n := len(sums) + len(gauges) + others; n > 12 {
+		t.Errorf("%d figures: fold or drop one", n)
+	}
+}

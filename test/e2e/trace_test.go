@@ -111,6 +111,22 @@ func TestATraceGoesFromARequestToTheSockets(t *testing.T) {
 		p.Await(`"msg":"publication delivered","node":"` + node + `".*"frames":1.*"trace_id":"` + givenTrace + `"`)
 	}
 
+	t.Run("a task is announced under the trace that started it", func(t *testing.T) {
+		const id = "3af7651916cd43dd8448eb211c80319c"
+		ann.subscribe("user:#" + ann.user)
+		var started struct{ Status int }
+		ann.mustDo(&started, "rest", args{"method": "POST", "path": "/api/tasks", "body": args{"kind": "import", "format": "json", "data": `[{"title":"imported"}]`},
+			"headers": args{"traceparent": "00-" + id + "-" + givenSpan + "-01"}})
+		if started.Status != 202 {
+			t.Fatalf("starting an import answered %d", started.Status)
+		}
+		// The worker's publications come after the request has ended, and from another goroutine: the task remembers.
+		for _, event := range []string{"task.created", "task.completed"} {
+			if tag := ann.event(0, "publication", "user:#", event).Tags["traceparent"]; !strings.HasPrefix(tag, "00-"+id+"-") {
+				t.Errorf("%s has the tag %q", event, tag)
+			}
+		}
+	})
 	t.Run("what a client says begins a trace of X-Ray's form", func(t *testing.T) {
 		if err := ann.say("hello"); err != nil {
 			t.Fatal(err)
