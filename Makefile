@@ -5,7 +5,7 @@ SHELL := /bin/sh
 
 page_sources := $(shell find web -name node_modules -prune -o -name dist -prune -o -type f -print 2>/dev/null)
 
-.PHONY: help run dev check test faults soak templates lint setup page functions bench-functions replay deploy doctor verify destroy purge clean
+.PHONY: help run dev check test faults soak templates lint setup page bench functions bench-functions replay deploy doctor cost verify destroy purge clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ page: ## build the page into node/page/dist
 node/page/dist/index.html: $(page_sources)
 	@scripts/page
 
+bench: ## measure nodes beside other servers, on two cores: under 20 minutes; nothing else should run meanwhile
+	@go build -o bin/ ./test/load && bin/load -pin -rounds 3 -write docs/benchmarks.md
+
 functions: ## build the Lambda functions into dist/
 	@scripts/functions.sh
 
@@ -66,6 +69,9 @@ deploy: ## put STAGE=dev into your AWS account; settings by ARGS="-c name=value 
 
 doctor: ## what would keep a deployment of STAGE=dev from succeeding
 	@STAGE='$(STAGE)' scripts/doctor.sh $(ARGS)
+
+cost: ## a month of STAGE=dev at CONNECTIONS=10000 and RATE=1 message a minute to each, beside managed services; SIZE=500 bytes, FANOUT=10 hear one, PER_NODE= connections (default: as measured)
+	@go run ./cdk/operate cost -c stage='$(or $(STAGE),dev)' -c connections='$(CONNECTIONS)' -c rate='$(RATE)' -c size='$(SIZE)' -c fanout='$(FANOUT)' -c perNode='$(PER_NODE)' $(ARGS)
 
 verify: ## whether URL=http://localhost:8080, or the deployed STAGE=dev, does what it should
 	@STAGE='$(STAGE)' scripts/verify.sh $(URL)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"tideline/cdk/cost"
 	"tideline/cdk/settings"
 	"tideline/shared/metric"
 )
@@ -50,6 +51,14 @@ func TestOneCompositePagesOnWhatHurtsUsers(t *testing.T) {
 			}
 		}
 	})
+}
+
+// CloudWatch bills each, and the estimate of a month has them as a number.
+func TestTheEstimateOfCostsCountsTheAlarms(t *testing.T) {
+	n := len(synth(t, "prod").all(t, "AWS::CloudWatch::Alarm"))
+	if n > cost.Alarms || n < cost.Alarms-10 {
+		t.Errorf("%d alarms, cdk/cost has %d", n, cost.Alarms)
+	}
 }
 
 // A message in a dead-letter queue that nobody looks at is a message that was lost.

@@ -20,6 +20,7 @@ const usage = `usage: operate doctor [-c name=value]…     what would keep a de
        operate destroy -c stage=… --confirm=STAGE   destroy the stack, after saying what that means
        operate mark -c stage=…             the parameter that marks the deployment which is about to begin on the dashboard
        operate deploying -c stage=…        say that the stack is being updated, while it is, so that nobody is paged; until it is ended
+       operate cost -c stage=… -c connections=… -c rate=… -c size=… -c fanout=… -c perNode=…   what it would cost in a month
        operate outputs -c stage=…          the outputs of the deployed stack
        operate purge -c stage=… --confirm=STAGE   delete what an earlier stack of that stage retained, data included
 `
@@ -82,7 +83,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	commands := map[string]func(context.Context, arguments, io.Writer) error{
 		"doctor": doctor, "verify": verify, "plan": plan, "outputs": outputs,
-		"mark": mark, "deploying": deploying, "destroy": destroy, "purge": purge}
+		"cost": estimate, "mark": mark, "deploying": deploying, "destroy": destroy, "purge": purge}
 	command, ok := commands[args[0]]
 	if !ok {
 		return errUsage
