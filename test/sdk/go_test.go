@@ -210,6 +210,7 @@ type door struct {
 }
 
 func TestGo(t *testing.T) {
+	t.Parallel()
 	for format, protobuf := range map[string]bool{"JSON": false, "Protobuf": true} {
 		t.Run(format, func(t *testing.T) {
 			t.Parallel() // most of it is waiting for tokens to expire

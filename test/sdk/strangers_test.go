@@ -81,6 +81,7 @@ func manifest(t *testing.T, file string) []byte {
 // gets bytes where it speaks Protobuf, loses its node to a SIGKILL, and recovers what was published meanwhile. A JSON client in the same channel
 // hears the same. The scene itself is strangers/scene.*.
 func TestStrangers(t *testing.T) {
+	t.Parallel() // most of it is waiting for tokens to expire
 	all := []stranger{
 		{"npm", true, npm},
 		{"pypi", false, pypi},
