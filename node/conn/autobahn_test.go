@@ -410,4 +410,14 @@ func TestCompression(t *testing.T) {
 	with.want(`{"id":3,"rpc":{}}`)
 	with.send(strings.Repeat(" ", 100*limit.MessageBytes)) // some kilobytes on the wire
 	with.wantClose(1009)
+	for address, subprotocol := range map[string][]string{n.url: {subprotocolProtobuf}, strings.TrimSuffix(n.url, Path) + PathUniWebSocket: nil} {
+		ws, res, err := (&websocket.Dialer{EnableCompression: true, Subprotocols: subprotocol}).Dial(address, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ws.Close()
+		if agreed := res.Header.Get("Sec-Websocket-Extensions"); agreed != "" {
+			t.Errorf("%s %v: agreed to %s, which is for JSON on the other door", address, subprotocol, agreed)
+		}
+	}
 }

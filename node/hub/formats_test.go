@@ -30,6 +30,9 @@ func TestFormats(t *testing.T) {
 	for _, rd := range able {
 		expect(t, rd, "subscribed", "c 1 bytes", "c 2 x", "c 3 x")
 	}
+	if n := r.enc.encoded.Load(); n > 2*3+1 { // two formats, three publications; what comes to nothing is tried for each worker
+		t.Errorf("encoded %d times for 16 subscribers", n)
+	}
 	for _, o := range unable {
 		select {
 		case s := <-o.unfit:
