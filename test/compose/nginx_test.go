@@ -17,8 +17,8 @@ const root = "../.."
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, err := binaries(); err == nil {
-		_ = os.RemoveAll(dir) // it is in the temporary folder
+	if built != "" {
+		_ = os.RemoveAll(built) // it is in the temporary folder
 	}
 	os.Exit(code)
 }

@@ -29,12 +29,16 @@ import (
 
 const patience = 30 * time.Second
 
+// built is the folder of binaries, once a test has asked for one.
+var built string
+
 // binaries are built as the Dockerfile does: static, one folder.
 var binaries = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "tideline-compose-")
 	if err != nil {
 		return "", err
 	}
+	built = dir
 	for name, pkg := range map[string]string{"node": "./node", "compose": "./local/compose", "session": "./functions/session/bootstrap", "todos": "./functions/todos/bootstrap",
 		"tasks": "./functions/tasks/bootstrap", "outbox": "./functions/outbox/bootstrap"} {
 		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, name), pkg)
