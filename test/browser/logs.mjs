@@ -237,7 +237,7 @@ async function away(browser) {
   await go(page, '#logs/container/pilot');
   await lines(page).nth(5).waitFor();
   // The page fetches the rest of its code when it has settled; without its network axe would miss the style sheet.
-  await page.waitForFunction(() => document.querySelector('link[href*="FleetView"]')?.sheet);
+  await page.waitForFunction(() => document.querySelector('link[rel="stylesheet"][href*="FleetView"]')?.sheet);
   await page.context().setOffline(true);
   await page.locator('[data-testid="log-foot"][data-state="away"]').waitFor();
   await shot(page, 'away');
@@ -321,6 +321,9 @@ async function pretended(browser) {
   await go(page, '#logs');
   await page.getByTestId('no-docker').waitFor();
   await page.getByTestId('no-groups').waitFor();
+  await go(page, '#logs/group/anything');
+  await page.getByText('The nodes run without LOG_GROUPS=on').waitFor();
+  await go(page, '#logs');
   await shot(page, 'no-docker');
   answers.streams = ['logs'];
   await page.reload();

@@ -3,7 +3,7 @@ import { Icon } from "./ui/Icon";
 
 const KEYS: readonly [string, string][] = [
   ["N", "New todo"],
-  ["/", "Search todos"],
+  ["/", "Search todos, or a log"],
   ["↑ ↓ or J K", "Move between todos"],
   ["Space", "Complete"],
   ["Enter", "Edit, and save"],

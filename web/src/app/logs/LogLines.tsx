@@ -48,9 +48,9 @@ export function LogLines(props: Props) {
     getItemKey: (index) => lines[index]?.seq ?? index,
     useFlushSync: false, // or it would render, and go to the end, before `scrolled` has heard of the move
   });
-  // Wrapping, or the columns beside the text, change the height of every line.
+  // Wrapping, what stands beside the text, and the width of the window change the height of every line.
   // biome-ignore lint/correctness/useExhaustiveDependencies: on these changes only
-  useLayoutEffect(() => rows.measure(), [wrap, times]);
+  useLayoutEffect(() => rows.measure(), [wrap, times, columns]);
   const size = rows.getTotalSize();
   /** Whether the reader moves it, or going to a match did. */
   const byHand = useRef(false);

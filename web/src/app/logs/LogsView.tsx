@@ -7,7 +7,7 @@ import { read, write } from "../ui/theme";
 import "../styles/logs.css";
 import { LogViewer } from "./LogViewer";
 import { channelOf, GROUP, hashOf, type Place } from "./places";
-import { type Container, useContainers, useSources } from "./useContainers";
+import { type Container, type Sources, useContainers, useSources } from "./useContainers";
 
 /** How many log groups this browser remembers, and under which key. */
 const GROUPS_MAX = 8;
@@ -58,7 +58,7 @@ export default function LogsView({ place }: { place: Place }) {
             <p>Choose a container or a log group.</p>
           </div>
         ) : (
-          <Chosen key={channelOf(place)} place={place} list={list} />
+          <Chosen key={channelOf(place)} place={place} list={list} sources={sources.data} />
         )}
       </div>
     </section>
@@ -236,7 +236,16 @@ function remembered(): string[] {
   }
 }
 
-function Chosen({ place, list }: { place: Exclude<Place, { kind: "none" }>; list: readonly Container[] }) {
+interface ChosenProps {
+  place: Exclude<Place, { kind: "none" }>;
+  list: readonly Container[];
+  /** Undefined while it is not known. */
+  sources: Sources | undefined;
+}
+
+function Chosen({ place, list, sources }: ChosenProps) {
+  // Nobody refuses such a channel, and nothing would ever come.
+  const missing = place.kind === "group" ? sources?.groups === false : sources?.docker === false;
   const container = place.kind === "container" ? list.find(({ name }) => name === place.name) : undefined;
   return (
     <>
@@ -267,12 +276,19 @@ function Chosen({ place, list }: { place: Exclude<Place, { kind: "none" }>; list
           </nav>
         )}
       </div>
-      <LogViewer
-        channel={channelOf(place)}
-        what={whatOf(place)}
-        file={fileOf(place)}
-        named={place.kind === "group"}
-      />
+      {missing ? (
+        <p className="log-empty" role="status">
+          <strong>This can’t be watched here</strong>
+          The nodes run without {place.kind === "group" ? "LOG_GROUPS=on" : "DOCKER_HOST"}.
+        </p>
+      ) : (
+        <LogViewer
+          channel={channelOf(place)}
+          what={whatOf(place)}
+          file={fileOf(place)}
+          named={place.kind === "group"}
+        />
+      )}
     </>
   );
 }
