@@ -124,6 +124,9 @@ func (b *Balancer) newProxy(to *url.URL, transport http.RoundTripper, t *target)
 
 // ServeHTTP implements http.Handler. It returns when the response, or the socket, has ended.
 func (b *Balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// A stream is answered at once, maybe while the transport still looks for the end of the request's body: by default the server then closes
+	// the body under its hands, for which the transport ends the stream. Only HTTP/2 refuses, and has no need.
+	_ = http.NewResponseController(w).EnableFullDuplex()
 	switch {
 	case isAPI(r.URL.Path):
 		b.serveOther(w, r, b.api)

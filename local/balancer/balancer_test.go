@@ -38,6 +38,7 @@ func newNode(t *testing.T, name string) *node {
 	})
 	mux.HandleFunc("/connection/websocket", n.echo)
 	mux.HandleFunc("/connection/sink", n.sink)
+	mux.HandleFunc("POST /connection/http_stream", n.stream)
 	mux.HandleFunc("/silent", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	mux.HandleFunc("/headers", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "Host: %s\n", r.Host)
@@ -51,6 +52,21 @@ func newNode(t *testing.T, name string) *node {
 
 func (n *node) echo(w http.ResponseWriter, _ *http.Request) {
 	n.upgrade(w, func(conn net.Conn, r io.Reader) { io.Copy(conn, r) })
+}
+
+// stream answers a request with its body as the first chunk of a response that goes on until the visitor leaves.
+func (n *node) stream(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n%x\r\n%s\r\n", len(body), body)
+	io.Copy(io.Discard, conn)
 }
 
 // sink only listens, and says so at the end.
@@ -217,6 +233,52 @@ func TestWithoutStickinessEveryRequestTakesTurns(t *testing.T) {
 	}
 	if met["a"] != 5 || met["b"] != 5 {
 		t.Errorf("%v", met)
+	}
+}
+
+// What a stream's target sends comes at once, and a stream ends when one of its sides does.
+func TestStreamsPassAndStay(t *testing.T) {
+	b, front := start(t, Options{}, newNode(t, "a"), newNode(t, "b"))
+	const at, each = 16, 100
+	done := make(chan error, at)
+	for range at {
+		go func() {
+			for range each {
+				if err := openAndLeave(front); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	for range at {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	await(t, "nothing is outstanding", func() bool { return outstanding(b) == 0 })
+}
+
+func openAndLeave(front string) error {
+	res, err := http.Post(front+"/connection/http_stream", "application/json", strings.NewReader("hello"))
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	first := make([]byte, len("hello"))
+	if _, err := io.ReadFull(res.Body, first); err != nil || string(first) != "hello" {
+		return fmt.Errorf("first %q, %v", first, err)
+	}
+	ended := make(chan error, 1)
+	go func() { _, err := res.Body.Read(first); ended <- err }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("the stream has ended: %v", err)
+	case <-time.After(2 * time.Millisecond): // in which one that is going to be cut is
+		res.Body.Close()
+		<-ended
+		return nil
 	}
 }
 
