@@ -60,12 +60,18 @@ func startNodes(t *testing.T, n int) (f *fleet.Fleet, url string) {
 var result = regexp.MustCompile(`^\s*(not ok|ok) \d+ - (.*)$`)
 
 func TestJavaScript(t *testing.T) {
+	_, url := start(t)
+	playAll(t, url)
+}
+
+// playAll runs all tests of sdk.mjs.
+func playAll(t *testing.T, url string, env ...string) {
+	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Fatalf("Node.js is needed: %v; make setup says what to install", err)
 	}
-	_, url := start(t)
-	p := fleet.Run(t, "sdk.mjs", node, []string{"URL=" + url, "SECRET=" + fleet.Secret, fmt.Sprint("MESSAGE_BYTES=", limit.MessageBytes)},
+	p := fleet.Run(t, "sdk.mjs", node, append(env, "URL="+url, "SECRET="+fleet.Secret, fmt.Sprint("MESSAGE_BYTES=", limit.MessageBytes)),
 		"--test-reporter=tap", "--test", "--test-timeout=120000", "sdk.mjs")
 	deadline := time.After(4 * time.Minute)
 	for p.Running() {
