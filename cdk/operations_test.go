@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"go/ast"
 	"go/token"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -144,6 +145,34 @@ func TestEveryAlarmNamesAHeadingOfTheRunbook(t *testing.T) {
 		if !named[anchor] {
 			t.Errorf("docs/operations.md explains the alarm %s, which there is not", anchor)
 		}
+	}
+}
+
+// Each promise to users is watched, by alarms that there are.
+func TestTheAlarmsOfEveryPromiseAreThere(t *testing.T) {
+	there := map[string]bool{}
+	everywhere(t, func(t *testing.T, tm template) {
+		for _, a := range tm.all(t, "AWS::CloudWatch::Alarm") {
+			name := strings.TrimPrefix(strings.TrimPrefix(a.ID, "Operations"), "Edge")
+			there[strings.TrimRight(name[:len(name)-8], "0123456789")] = true // without the CDK's hash
+		}
+	})
+	promised, watched := map[string]bool{}, map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^\| (\d) \| `).FindAllStringSubmatch(readFile(t, "..", "docs", "guarantees.md"), -1) {
+		promised[m[1]] = true
+	}
+	_, table, _ := strings.Cut(readFile(t, "..", "docs", "operations.md"), "| promise | comes under pressure when | alarms |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d) \| .+ \| (.+) \|$`).FindAllStringSubmatch(table, -1) {
+		watched[row[1]] = true
+		for _, alarm := range regexp.MustCompile("`([A-Za-z]+)`").FindAllStringSubmatch(row[2], -1) {
+			if !there[alarm[1]] {
+				t.Errorf("promise %s: there is no alarm %s", row[1], alarm[1])
+			}
+		}
+	}
+	if len(promised) < 8 || !maps.Equal(promised, watched) {
+		t.Errorf("promised %v, in the table %v", promised, watched)
 	}
 }
 
@@ -330,7 +359,7 @@ func logFields(t *testing.T) map[string]bool {
 				if !ok {
 					return true
 				}
-				if of, ok := call.Fun.(*ast.SelectorExpr); !ok || !slices.Contains([]string{"Debug", "Info", "Warn", "Error", "InfoContext", "WarnContext", "ErrorContext"}, of.Sel.Name) {
+				if of, ok := call.Fun.(*ast.SelectorExpr); !ok || of.Sel.Name != "String" && !slices.Contains([]string{"Debug", "Info", "Warn", "Error", "InfoContext", "WarnContext", "ErrorContext"}, of.Sel.Name) {
 					return true
 				}
 				for _, arg := range call.Args {

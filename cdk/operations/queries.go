@@ -25,7 +25,7 @@ func (o *Operations) declareQueries() {
 		{"Errors by kind", all, []string{`filter level = "ERROR" or level = "WARN"`, "stats count(*) as times, latest(error) as last by msg", "sort times desc"}},
 		{"One user's connections", nodes, []string{`filter user = "USER"`, "fields @timestamp, msg, client, remote, code, reason, @logStream", "sort @timestamp desc", "limit 500"}},
 		{"One client", nodes, []string{`filter client = "CLIENT"`, "fields @timestamp, level, msg, user, remote, code, reason, error, @logStream", "sort @timestamp", "limit 500"}},
-		{"One trace", all, []string{`filter @message like "TRACE"`, "fields @timestamp, @log, level, msg, error, @message", "sort @timestamp", "limit 500"}},
+		{"One trace", all, []string{`filter trace_id = "TRACE"`, "fields @timestamp, @log, level, msg, error, @message", "sort @timestamp", "limit 500"}},
 		{"Disconnects by code", nodes, []string{`filter msg = "disconnect"`, "stats count(*) as times by code, reason, bin(5m)", "sort times desc"}},
 		{"Slow consumers", nodes, []string{`filter msg = "disconnect" and code = 3008`, "stats count(*) as times by user, remote", "sort times desc", "limit 100"}},
 		{"Continuity lost", nodes, []string{`filter msg like /continuity lost/`, "stats count(*) as times, latest(@timestamp) as last by channel", "sort times desc", "limit 100"}},
