@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 
+	"tideline/node/hub"
 	"tideline/shared/bus"
 	"tideline/shared/channel"
 )
@@ -31,13 +32,14 @@ type Query struct {
 
 // Connection is one entry of the registry of connections.
 type Connection struct {
-	Client   string   `json:"client"`
-	User     string   `json:"user"`
-	Session  string   `json:"session,omitempty"`
-	Node     string   `json:"node"`
-	Since    int64    `json:"since"` // Unix milliseconds
-	Protocol string   `json:"protocol"`
-	Channels []string `json:"channels"`
+	Client    string   `json:"client"`
+	User      string   `json:"user"`
+	Session   string   `json:"session,omitempty"`
+	Node      string   `json:"node"`
+	Since     int64    `json:"since"`     // Unix milliseconds
+	Transport string   `json:"transport"` // websocket, http_stream, sse, uni_websocket, uni_sse
+	Protocol  string   `json:"protocol"`  // json, protobuf
+	Channels  []string `json:"channels"`
 	// Unacked counts, by channel, what was sent and not confirmed; only namespaces with ack.
 	Unacked map[string]uint64 `json:"unacked,omitempty"`
 }
@@ -140,7 +142,8 @@ func (s *Service) listChannels(pattern string) Listing {
 func (c *client) entry() Connection {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := Connection{Client: c.id, User: c.identity.User, Session: c.claims.Session, Node: c.s.o.NodeID, Since: c.since.UnixMilli(), Protocol: "json", Channels: []string{}}
+	e := Connection{Client: c.id, User: c.identity.User, Session: c.claims.Session, Node: c.s.o.NodeID, Since: c.since.UnixMilli(),
+		Transport: transportOf(c.format), Protocol: "json", Channels: []string{}}
 	if formats[c.format].binary {
 		e.Protocol = "protobuf"
 	}
@@ -155,6 +158,20 @@ func (c *client) entry() Connection {
 	}
 	slices.Sort(e.Channels)
 	return e
+}
+
+func transportOf(f hub.Format) string {
+	switch f {
+	case formatUniJSON:
+		return "uni_websocket"
+	case formatStreamJSON, formatStreamProtobuf:
+		return "http_stream"
+	case formatSSE:
+		return "sse"
+	case formatUniSSE, formatUniSSEOne:
+		return "uni_sse"
+	}
+	return "websocket"
 }
 
 // encodeOrder is json.Marshal without escapes for HTML, which would make six bytes of one in Data.

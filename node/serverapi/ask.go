@@ -241,7 +241,7 @@ func connections(ctx context.Context, a *API, req connectionsRequest) (any, erro
 		for _, name := range c.Channels {
 			state.Channels[name] = struct{}{}
 		}
-		res.Connections[c.Client] = connection{User: c.User, Transport: "websocket", Protocol: c.Protocol, Connected: c.Since, State: state,
+		res.Connections[c.Client] = connection{User: c.User, Transport: c.Transport, Protocol: c.Protocol, Connected: c.Since, State: state,
 			Node: c.Node, Session: c.Session, Unacked: c.Unacked}
 	}
 	return res, nil
