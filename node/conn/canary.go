@@ -11,6 +11,13 @@ func (s *Service) isCanary(token string) bool {
 	return s.o.CanaryToken != "" && subtle.ConstantTimeCompare([]byte(token), []byte(s.o.CanaryToken)) == 1
 }
 
+// canaryCount is how many of the node's own clients there are.
+func (s *Service) canaryCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.canaries
+}
+
 // countLocked is how many clients there are beside the node's own.
 func (s *Service) countLocked() int { return len(s.clients) - s.canaries }
 

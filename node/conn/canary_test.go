@@ -38,6 +38,15 @@ func TestTheCanaryMayHearItsChannelAndNothingElse(t *testing.T) {
 	r.want(`{"id":1,"connect":{}}`)
 	r.send(`{"id":2,"subscribe":{"channel":"system:canary"}}`)
 	r.want(`{"id":2,"subscribe":{}}`)
+	if l := n.listChannels(""); len(l.Channels) != 0 {
+		t.Errorf("the canary's own subscription is listed: %v", l.Channels)
+	}
+	watcher := n.connect(t, token.Claims{User: "ann"})
+	watcher.send(`{"id":2,"subscribe":{"channel":"system:canary"}}`)
+	watcher.want(`{"id":2,"subscribe":{}}`)
+	if l := n.listChannels(""); l.Channels["system:canary"] != 1 {
+		t.Errorf("a watcher is not listed: %v", l.Channels)
+	}
 	n.publish(t, "system:canary", `{"type":"canary"}`)
 	r.want(`{"push":{"channel":"system:canary","pub":{"data":{"type":"canary"}}}}`)
 	for i, command := range []string{`"subscribe":{"channel":"system"}`, `"subscribe":{"channel":"chat:a"}`, `"publish":{"channel":"system:canary","data":{}}`,

@@ -130,6 +130,11 @@ func (s *Service) listChannels(pattern string) Listing {
 		if _, err := s.o.Table.Lookup(name); err != nil || !match.MatchString(name) {
 			continue // what has no namespace is the node's own
 		}
+		if name == channel.Canary {
+			if n -= s.canaryCount(); n <= 0 {
+				continue // so is its client
+			}
+		}
 		l.Total++
 		l.Channels[name] = n
 		if room -= len(name) + 8; room < 0 || l.Total > ChannelsMost {

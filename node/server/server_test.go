@@ -310,7 +310,12 @@ func TestTheCanarySingsWhileTheNodeIsReady(t *testing.T) {
 		s := &sockets{status: healthy}
 		n, err := New(Options{NodeID: "n1", Sockets: s, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler), Page: http.NotFoundHandler(),
 			Public: newPipeListener(), Private: newPipeListener(), DrainGrace: time.Second, DrainWindow: time.Second,
-			Canary: func(ctx context.Context) { s.note("sings"); <-ctx.Done(); time.Sleep(time.Millisecond); s.note("silent") }})
+			Canary: func(ctx context.Context) {
+				s.note("sings")
+				<-ctx.Done()
+				time.Sleep(time.Millisecond)
+				s.note("silent")
+			}})
 		if err != nil {
 			t.Fatal(err)
 		}
