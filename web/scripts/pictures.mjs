@@ -1,18 +1,19 @@
 // The pictures of the documentation: the page in both themes, and a recovery in three steps. Needs a running system with a fresh DATA_DIR.
-// Usage: npm run pictures -- http://localhost:8080 ../docs/pictures
+// With an operator's link, and containers under the system (DOCKER_HOST), those of the view of logs alone: of the first container.
+// Usage: npm run pictures -- http://localhost:8080 ../docs/pictures [OPERATOR-URL]
 import { mkdirSync } from "node:fs";
 import { CONNECTED, launch } from "./driver.mjs";
 
-const [url = "http://localhost:8080", folder = "../docs/pictures"] = process.argv.slice(2);
+const [url = "http://localhost:8080", folder = "../docs/pictures", operator] = process.argv.slice(2);
 mkdirSync(folder, { recursive: true });
 const browser = await launch();
 const viewport = { width: 1280, height: 800 };
 
-async function open(options = {}) {
-  const context = await browser.newContext({ viewport, ...options });
+async function open(address = url) {
+  const context = await browser.newContext({ viewport });
   const page = await context.newPage();
   page.setDefaultTimeout(15_000);
-  await page.goto(url);
+  await page.goto(address);
   await page.waitForSelector(CONNECTED);
   return page;
 }
@@ -29,6 +30,19 @@ async function picture(page, name) {
   await page.waitForTimeout(400);
   await page.screenshot({ path: `${folder}/${name}.png` });
   process.stdout.write(`${folder}/${name}.png\n`);
+}
+
+if (operator) {
+  const page = await open(operator);
+  await page.click('[href="#logs"]');
+  await page.click('[data-testid="container"] >> nth=0');
+  await page.waitForSelector('[data-testid="log-line"] >> nth=20');
+  await page.fill('[data-testid="log-search"]', "no answer");
+  await picture(page, "logs-light");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await picture(page, "logs-dark");
+  await browser.close();
+  process.exit();
 }
 
 const page = await open();
