@@ -9,36 +9,46 @@ import (
 // handIdle is how long a goroutine waits for another client's commands before it ends.
 const handIdle = 2 * time.Second
 
-// hands are the goroutines that run clients' commands. One that is done takes the next client's: its stack has grown to what commands need,
-// which otherwise is copied twice or three times for each frame of a mass reconnect. There are as many as clients with commands under way,
-// and for a moment after.
+// hands are the goroutines that read what clients have sent and run their commands. One that is done takes the next client's task: its stack
+// has grown to what that needs, which otherwise is copied two or three times for each message of a mass reconnect. There are as many as
+// clients with something to do, and for a moment after.
 type hands struct {
-	clients chan *client // taken by hands that are idle
+	tasks   chan task // taken by hands that are idle
 	over    chan struct{}
 	running sync.WaitGroup
 }
 
-func newHands() *hands { return &hands{clients: make(chan *client), over: make(chan struct{})} }
+// task is reading a client's messages, or working its inbox off.
+type task struct {
+	c    *client
+	read bool
+}
 
-// do works a client's inbox off.
-func (h *hands) do(c *client) {
-	c.worker.Add(1)
+func newHands() *hands { return &hands{tasks: make(chan task), over: make(chan struct{})} }
+
+// do gives a task to a hand.
+func (h *hands) do(t task) {
 	select {
-	case h.clients <- c:
+	case h.tasks <- t:
 	default:
-		h.running.Go(func() { h.run(c) })
+		h.running.Go(func() { h.run(t) })
 	}
 }
 
-func (h *hands) run(c *client) {
+func (h *hands) run(t task) {
 	idle := time.NewTimer(handIdle)
 	defer idle.Stop()
 	for {
-		c.work()
-		c.worker.Done()
+		if t.read {
+			t.c.readOn()
+		} else {
+			t.c.work()
+			t.c.worker.Done()
+		}
+		t = task{}
 		idle.Reset(handIdle)
 		select {
-		case c = <-h.clients:
+		case t = <-h.tasks:
 		case <-idle.C:
 			return
 		case <-h.over:

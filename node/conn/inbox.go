@@ -105,7 +105,8 @@ func (c *client) putLocked(f inFrame) bool {
 	c.inbox = append(c.inbox, f)
 	if !c.working {
 		c.working = true
-		c.s.hands.do(c)
+		c.worker.Add(1)
+		c.s.hands.do(task{c, false})
 	}
 	return true
 }

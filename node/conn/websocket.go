@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -24,8 +25,9 @@ const (
 )
 
 const (
-	// readBuffer is the size of the buffer that an idle connection keeps, in bytes.
-	readBuffer = 512
+	// readBuffer is the size of the buffer that an idle connection keeps, in bytes: a pong and most commands fit, longer messages go past it. gorilla
+	// uses the buffer that the hijacker gives it if it has more than 256 bytes.
+	readBuffer = 288
 	// lingerBytes is the most that is read, to be thrown away, from a client that goes on sending after the node has said goodbye: closing a
 	// socket with unread bytes resets it, and the reset would overtake the close frame.
 	lingerBytes = 1 << 20
@@ -53,8 +55,8 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	// Protobuf is not compressed: what is long in it are the application's bytes, which may be anything.
 	if ws, sock := s.upgrade(w, r, subprotocol, s.o.Compression && !protobuf); ws != nil {
 		if c := s.open(sock, r, format); c != nil {
-			// The HTTP server's goroutine and buffers end with this function; the reader has a stack of its own, and a small one.
-			go c.readWebSocket(ws)
+			// The HTTP server's goroutine and buffers end with this function.
+			c.readWebSocket(ws)
 		}
 	}
 }
@@ -74,7 +76,7 @@ func (s *Service) serveUniWebSocket(w http.ResponseWriter, r *http.Request) {
 			if req != nil {
 				c.listen(req)
 			}
-			go c.readWebSocket(ws)
+			c.readWebSocket(ws)
 		}
 	}
 }
@@ -109,7 +111,7 @@ func agreed(r *http.Request) (subprotocol string, protobuf bool, err error) {
 func (s *Service) upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, compression bool) (*websocket.Conn, *socket) {
 	sock := &socket{}
 	up := websocket.Upgrader{
-		ReadBufferSize:  readBuffer,
+		// No ReadBufferSize: the hijacker's is used.
 		WriteBufferPool: &writeBuffers,
 		Subprotocols:    []string{subprotocol},
 		CheckOrigin:     s.allowedOrigin,
@@ -138,7 +140,7 @@ func offersDeflate(r *http.Request) bool {
 	return false
 }
 
-// readWebSocket reads messages until the connection ends, and then takes it down.
+// readWebSocket begins to read messages; whoever reads the last one takes the connection down.
 func (c *client) readWebSocket(ws *websocket.Conn) {
 	ws.SetPingHandler(func(text string) error {
 		if c.affords(1) {
@@ -152,11 +154,29 @@ func (c *client) readWebSocket(ws *websocket.Conn) {
 		}
 		return nil
 	})
-	var err error
-	for err == nil {
-		err = c.readMessage(ws)
+	c.sock.ws = ws
+	go c.rest()
+}
+
+// rest is all that runs for an idle connection: it waits until there is something to read, or until reading has failed or timed out, and leaves
+// the rest to a hand. It must stay shallow: a goroutine's stack never shrinks below 4 KiB once it has been that large.
+func (c *client) rest() {
+	_ = c.sock.raw.Read(readable) // reading gives the same error
+	c.s.hands.do(task{c, true})
+}
+
+// readOn reads what has come, and leaves the connection to rest or takes it down.
+func (c *client) readOn() {
+	for {
+		if err := c.readMessage(c.sock.ws); err != nil {
+			c.teardown(c.ended(err))
+			return
+		}
+		if c.sock.in.Buffered() == 0 {
+			go c.rest()
+			return
+		}
 	}
-	c.teardown(c.ended(err))
 }
 
 // readMessage reads one message; its error ends the connection.
@@ -231,8 +251,16 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		nc.Close()
 		return nil, nil, errors.New("not a TCP connection: TLS ends before the node")
 	}
+	if h.sock.raw, err = tcp.SyscallConn(); err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
 	h.sock.TCPConn = tcp
-	return h.sock, rw, nil
+	if rw.Reader.Buffered() > 0 {
+		return h.sock, rw, nil // sent before the handshake was complete: gorilla refuses that
+	}
+	h.sock.in = bufio.NewReaderSize(h.sock, readBuffer)
+	return h.sock, bufio.NewReadWriter(h.sock.in, rw.Writer), nil
 }
 
 // socket is the TCP connection as gorilla sees it. Once the outbox stands, Write goes through it: gorilla's control frames neither block nor fail on a
@@ -240,6 +268,9 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 type socket struct {
 	*net.TCPConn
 	out *hub.Conn
+	raw syscall.RawConn
+	ws  *websocket.Conn // these two: nil for HTTP streams
+	in  *bufio.Reader   // gorilla's
 }
 
 func (s *socket) Write(p []byte) (int, error) {
