@@ -128,7 +128,7 @@ func TestMountedFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	metric := regexp.MustCompile(`\b(websocket|bus|tasks|publish|request|duplicates|http|app)_[a-z_]+`)
+	metric := regexp.MustCompile(`\b(websocket|bus|streams?|tasks|publish|request|duplicates|http|app)_[a-z_]+`)
 	drawn := 0
 	for _, p := range dashboard.Panels {
 		for _, target := range p.Targets {
