@@ -36,6 +36,7 @@ func TestTopology(t *testing.T) {
 	t.Run("headers", func(t *testing.T) { headers(t, s) })
 	t.Run("nothing private", func(t *testing.T) { nothingPrivate(t, s) })
 	t.Run("an operator", func(t *testing.T) { operator(t, s) })
+	t.Run("HTTP streams", func(t *testing.T) { streams(t, s) })
 	t.Run("idle", func(t *testing.T) {
 		if testing.Short() {
 			t.Skip("takes over a minute")
