@@ -70,6 +70,9 @@ func TestTheServerAPIsKeysAreMadeAtDeployAndReadByTheNodesAlone(t *testing.T) {
 		if len(secrets) != 1 || secrets[0].get("SecretString") != nil {
 			t.Fatalf("%s", plain(secrets))
 		}
+		if secrets[0].DeletionPolicy != "Delete" {
+			t.Error("keys of an API that was closed would stay, and cost")
+		}
 		secrets[0].want(t, "GenerateSecretString.PasswordLength", 43)
 		secrets[0].want(t, "GenerateSecretString.ExcludePunctuation", true) // no commas, which separate keys
 		data := userData(t, tm)

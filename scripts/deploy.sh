@@ -14,7 +14,7 @@ step "doctor"
 work=$(mktemp -d)
 looked=$work/looked
 deploying=
-quiet_no_more() { [ -z "$deploying" ] || { kill "$deploying" 2>/dev/null; wait "$deploying" || true; }; deploying=; }
+quiet_no_more() { [ -z "$deploying" ] || { kill "$deploying" 2>/dev/null || true; wait "$deploying" || true; }; deploying=; }
 trap 'quiet_no_more; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 if ! operate doctor "$@" >"$looked"; then
@@ -29,12 +29,16 @@ fi
 
 step "build and deploy"
 mkdir -p dist
-marks=$(operate mark "$@")
+if marks=$(operate mark "$@"); then
+	set -- --parameters "$stack:Deployments=$marks" "$@"
+else
+	echo "the dashboard will not mark this deployment" >&2
+fi
 # A program of its own, and not `go run`, which would not pass the signal on that ends it.
 go build -o "$work/operate" ./cdk/operate
 "$work/operate" deploying -c "stage=$stage" &
 deploying=$!
-cdk deploy "$stack" --require-approval never --outputs-file "dist/outputs-$stage.json" --parameters "$stack:Deployments=$marks" "$@"
+cdk deploy "$stack" --require-approval never --outputs-file "dist/outputs-$stage.json" "$@"
 quiet_no_more
 
 # The first deployment succeeds before its nodes are healthy, and CloudFront's address before every one of its places knows it.

@@ -3,6 +3,7 @@ package edge
 import (
 	"fmt"
 
+	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsec2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awselasticloadbalancingv2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
@@ -30,7 +31,7 @@ func (e *Edge) declareServerAPI() {
 	if e.props.ServerAPI.SecurityGroup == "" {
 		return
 	}
-	e.apiKeys = awssecretsmanager.NewSecret(e, str("ServerAPIKeys"), &awssecretsmanager.SecretProps{RemovalPolicy: e.Removal(),
+	e.apiKeys = awssecretsmanager.NewSecret(e, str("ServerAPIKeys"), &awssecretsmanager.SecretProps{RemovalPolicy: awscdk.RemovalPolicy_DESTROY, // who closes the API takes its keys away
 		Description:          str("keys of Tideline's server API, stage " + e.props.Stage + ": comma separated, the newest first"),
 		GenerateSecretString: &awssecretsmanager.SecretStringGenerator{PasswordLength: num(apiKeyLength), ExcludePunctuation: yes}})
 	Accept(e.apiKeys, "AwsSolutions-SMG4", "callers hold the keys, too, so that rotation is the operator's: docs/deployment.md has its three steps")

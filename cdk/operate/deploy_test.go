@@ -9,8 +9,8 @@ import (
 )
 
 // deployScript runs scripts/deploy.sh with stand-ins for the commands that it calls, which write down how, and answers what they wrote and whether it succeeded.
-// The deployment itself ends with rc.
-func deployScript(t *testing.T, rc string, args ...string) (calls []string, ok bool) {
+// The deployment itself ends with rc; whoever may not ask or say anything is denied.
+func deployScript(t *testing.T, rc, denied string, args ...string) (calls []string, ok bool) {
 	t.Helper()
 	root := t.TempDir()
 	for _, dir := range []string{"bin", "scripts"} {
@@ -35,9 +35,9 @@ case "$*" in *" deploy "*) n=0; until grep -q '^deploying begins' "$LOG" || [ $n
 		"go": `echo "go $*" >> "$LOG"
 case "$*" in
 *"operate doctor"*) echo "ok  bootstrap              none yet; make deploy does it" ;;
-*"operate mark"*) echo "2026-11-22T18:30:00Z v1,2000-01-01T00:00:00Z none" ;;
+*"operate mark"*) ` + denied + ` echo "2026-11-22T18:30:00Z v1,2000-01-01T00:00:00Z none" ;;
 "build -o"*)
-	printf '#!/bin/sh\necho "deploying begins: $*" >> "$LOG"\ntrap "echo deploying ends >> \\"$LOG\\"; exit 0" TERM\nwhile :; do sleep 0.05; done\n' > "$3"
+	printf '#!/bin/sh\necho "deploying begins: $*" >> "$LOG"\n` + denied + `\ntrap "echo deploying ends >> \\"$LOG\\"; exit 0" TERM\nwhile :; do sleep 0.05; done\n' > "$3"
 	chmod +x "$3" ;;
 esac`,
 	} {
@@ -71,7 +71,7 @@ func inOrder(t *testing.T, calls []string, want ...string) {
 }
 
 func TestADeploymentIsMarkedAndThePagerQuietAsLongAsItGoesOn(t *testing.T) {
-	calls, ok := deployScript(t, "0", "-c", "minNodes=3")
+	calls, ok := deployScript(t, "0", "", "-c", "minNodes=3")
 	if !ok {
 		t.Error("it failed")
 	}
@@ -85,15 +85,27 @@ func TestADeploymentIsMarkedAndThePagerQuietAsLongAsItGoesOn(t *testing.T) {
 
 // Otherwise nobody would be paged for an hour after a deployment that has failed.
 func TestADeploymentThatFailsDoesNotKeepThePagerQuiet(t *testing.T) {
-	calls, ok := deployScript(t, "1")
+	calls, ok := deployScript(t, "1", "")
 	if ok || strings.Contains(strings.Join(calls, "\n"), "operate verify") {
 		t.Error("it went on")
 	}
 	inOrder(t, calls, "deploying begins", "deployed", "deploying ends")
 }
 
+// Marks and the quiet pager are conveniences: a deployer without the right to them deploys all the same.
+func TestADeployerWhoMayNeitherAskNorSayDeploys(t *testing.T) {
+	calls, ok := deployScript(t, "0", "exit 1;")
+	if !ok {
+		t.Error("it failed")
+	}
+	inOrder(t, calls, "deploying begins", "deployed", "go run ./cdk/operate verify")
+	if strings.Contains(strings.Join(calls, "\n"), "--parameters") {
+		t.Errorf("marks that nobody knows were set: %v", calls)
+	}
+}
+
 func TestTheStageIsNamedInOneWayOnly(t *testing.T) {
-	if calls, ok := deployScript(t, "0", "-c", "stage=y"); ok || calls[0] != "" {
+	if calls, ok := deployScript(t, "0", "", "-c", "stage=y"); ok || calls[0] != "" {
 		t.Errorf("it went on: %v", calls)
 	}
 }

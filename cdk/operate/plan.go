@@ -20,6 +20,7 @@ var holders = map[string]string{
 	"AWS::ElastiCache::ReplicationGroup":        "cache",
 	"AWS::ElastiCache::ServerlessCache":         "cache",
 	"AWS::SQS::Queue":                           "queue",
+	"AWS::SecretsManager::Secret":               "secret",
 	"AWS::Logs::LogGroup":                       "log group",
 	"AWS::AutoScaling::AutoScalingGroup":        "nodes",
 	"AWS::CloudFront::Distribution":             "distribution",
