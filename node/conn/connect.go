@@ -12,7 +12,8 @@ import (
 )
 
 // connect authenticates, subscribes to the channels that the token names, and answers before anything of theirs is sent.
-func (c *client) connect(ctx context.Context, id uint32, req *protocol.ConnectRequest) (*protocol.Reply, string, error) {
+// followed: a subscribe is next in the same frame, and will have it written.
+func (c *client) connect(ctx context.Context, id uint32, req *protocol.ConnectRequest, followed bool) (*protocol.Reply, string, error) {
 	const method = "connect"
 	if c.is(connected) {
 		return nil, method, byeBadRequest
@@ -21,7 +22,10 @@ func (c *client) connect(ctx context.Context, id uint32, req *protocol.ConnectRe
 	if err != nil {
 		return nil, method, err
 	}
-	c.out.Uncork(replyFrame(c.format, &protocol.Reply{Id: id, Connect: res}))
+	c.out.UncorkWith(replyFrame(c.format, &protocol.Reply{Id: id, Connect: res}))
+	if !followed {
+		c.out.Flush()
+	}
 	c.recovering.Store(0)
 	return nil, method, nil
 }

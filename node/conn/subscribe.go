@@ -52,6 +52,7 @@ func (c *client) permitted(ctx context.Context, req *protocol.SubscribeRequest) 
 	}
 	sub := &subscription{ns: ns}
 	if req.Token != "" {
+		c.out.Flush() // as in enter: keys may have to be fetched
 		sub.token, err = c.subscriptionToken(ctx, req.Channel, req.Token)
 	}
 	return sub, err
@@ -79,6 +80,9 @@ func (c *client) reserve(name string, sub *subscription) error {
 func (c *client) enter(ctx context.Context, req *protocol.SubscribeRequest, sub *subscription,
 	answer func(j feed.Joined, held int) (func() []byte, error)) error {
 	name := req.Channel
+	if sub.ns.Presence || req.Recover || !c.s.feed.Current(name) {
+		c.out.Flush() // this may take a while: what is already answered must not wait for it
+	}
 	err := c.enterPresence(ctx, name, sub)
 	if err == nil {
 		var since *bus.Position

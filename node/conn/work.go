@@ -107,7 +107,7 @@ func (w *worker) frame(f inFrame) bool {
 		cmd, err := decoder.Decode()
 		if err != nil && !errors.Is(err, io.EOF) {
 			if held != nil {
-				w.command(held, deadline, false)
+				w.command(held, deadline, position{})
 			}
 			w.running.Wait()
 			w.c.s.log.Info("frame not understood", "client", w.c.id, "error", err)
@@ -115,7 +115,7 @@ func (w *worker) frame(f inFrame) bool {
 		}
 		if cmd != nil {
 			if held != nil {
-				w.command(held, deadline, false)
+				w.command(held, deadline, position{followed: cmd.Subscribe != nil && cmd.Id != 0})
 			}
 			held = cmd
 		}
@@ -124,22 +124,27 @@ func (w *worker) frame(f inFrame) bool {
 		}
 	}
 	if held != nil && !w.c.gone() {
-		w.command(held, deadline, !w.c.more())
+		w.command(held, deadline, position{last: !w.c.more()})
 	}
 	return true
 }
 
-// command runs one command. last: no other is waiting; a subscribe then needs no goroutine to itself.
-func (w *worker) command(cmd *protocol.Command, deadline time.Time, last bool) {
+// position is where in its frame a command stands.
+type position struct {
+	followed bool // by a subscribe
+	last     bool // no other is waiting; a subscribe then needs no goroutine to itself
+}
+
+func (w *worker) command(cmd *protocol.Command, deadline time.Time, at position) {
 	if cmd.Subscribe != nil || cmd.Unsubscribe != nil {
 		w.back.send() // theirs goes by the hub, and the order of commands is the order of replies
 	}
 	if cmd.Subscribe == nil || cmd.Id == 0 || !w.c.is(connected) {
 		w.running.Wait()
-		w.back.add(w.c.run(cmd, deadline))
+		w.back.add(w.c.run(cmd, deadline, at.followed))
 		return
 	}
-	if last {
+	if at.last {
 		w.subscribe(cmd, deadline)
 		return
 	}
@@ -156,7 +161,7 @@ func (w *worker) command(cmd *protocol.Command, deadline time.Time, last bool) {
 
 func (w *worker) subscribe(cmd *protocol.Command, deadline time.Time) {
 	alone := replies{c: w.c}
-	alone.add(w.c.run(cmd, deadline))
+	alone.add(w.c.run(cmd, deadline, false))
 	alone.send()
 }
 
@@ -175,10 +180,10 @@ func (c *client) is(s state) bool {
 }
 
 // run runs one command and answers its reply, or nil when the command has sent it or none is due.
-func (c *client) run(cmd *protocol.Command, deadline time.Time) *protocol.Reply {
+func (c *client) run(cmd *protocol.Command, deadline time.Time, followed bool) *protocol.Reply {
 	ctx := &commandContext{parent: c.ctx, deadline: deadline}
 	defer ctx.end()
-	r, method, err := c.dispatch(ctx, cmd)
+	r, method, err := c.dispatch(ctx, cmd, followed)
 	var bye disconnect
 	var no refusal
 	switch {
@@ -207,7 +212,7 @@ func (c *client) run(cmd *protocol.Command, deadline time.Time) *protocol.Reply 
 }
 
 // dispatch answers a reply, or nil when it has been sent or none is due.
-func (c *client) dispatch(ctx context.Context, cmd *protocol.Command) (*protocol.Reply, string, error) {
+func (c *client) dispatch(ctx context.Context, cmd *protocol.Command, followed bool) (*protocol.Reply, string, error) {
 	if cmd.Send != nil {
 		return nil, "send", byeNotAvailable
 	}
@@ -219,7 +224,7 @@ func (c *client) dispatch(ctx context.Context, cmd *protocol.Command) (*protocol
 		return nil, "none", byeBadRequest
 	}
 	if cmd.Connect != nil {
-		return c.connect(ctx, cmd.Id, cmd.Connect)
+		return c.connect(ctx, cmd.Id, cmd.Connect, followed)
 	}
 	switch {
 	case c.is(refused):

@@ -166,6 +166,17 @@ func (f *Feed) Join(ctx context.Context, channel string, since *bus.Position, en
 	return nil
 }
 
+// Current reports whether a Join of the channel that names no position would be answered at once.
+func (f *Feed) Current(channel string) bool {
+	fo := f.lookup(channel)
+	if fo == nil {
+		return false
+	}
+	fo.mu.Lock()
+	defer fo.mu.Unlock()
+	return !fo.gone && fo.currentLocked()
+}
+
 // acquire finds or makes the follower and takes a reference.
 func (f *Feed) acquire(channel string) *follower {
 	f.mu.Lock()

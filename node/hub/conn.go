@@ -49,6 +49,12 @@ func (c *Conn) Cork() { c.out.cork() }
 // Uncork ends Cork.
 func (c *Conn) Uncork(first []byte) { c.out.uncork(first) }
 
+// UncorkWith is Uncork without writing: what comes next is written with it. Flush writes it at once.
+func (c *Conn) UncorkWith(first []byte) { c.out.release(first) }
+
+// Flush writes what is queued and the socket takes now. It never blocks.
+func (c *Conn) Flush() { c.out.flush() }
+
 // Discard ends Cork and drops what was held back.
 func (c *Conn) Discard() { c.out.discard() }
 

@@ -104,6 +104,12 @@ func (o *outbox) cork() {
 }
 
 func (o *outbox) uncork(first []byte) {
+	o.release(first)
+	o.flush()
+}
+
+// release is uncork without a flush.
+func (o *outbox) release(first []byte) {
 	o.mu.Lock()
 	o.corked = false
 	if !o.last {
@@ -114,7 +120,6 @@ func (o *outbox) uncork(first []byte) {
 		o.held = nil
 	}
 	o.mu.Unlock()
-	o.flush()
 }
 
 // discard ends cork without what was held back.
