@@ -184,7 +184,7 @@ func TestAlarmsLeadToTheDeployersCopyOfTheRunbook(t *testing.T) {
 
 // board is the body of the one dashboard, its references as the names of what they refer to.
 type board struct {
-	Variables []struct{ Type, ID, Property, Pattern, DefaultValue string }
+	Variables []struct{ Type, ID, Pattern, DefaultValue string }
 	Widgets   []struct {
 		Type       string
 		Properties struct {
@@ -283,18 +283,26 @@ func TestEveryGraphMarksTheLastDeployments(t *testing.T) {
 func TestVariablesStandInThePlaceOfCopies(t *testing.T) {
 	everywhere(t, func(t *testing.T, tm template) {
 		b := dashboard(t, tm)
-		if len(b.Variables) != 2 || b.Variables[0].Pattern == "" || b.Variables[1].Property != "FunctionName" {
+		rows := map[string]string{"node": "One node", "function": "One function"}
+		if len(b.Variables) != len(rows) {
 			t.Fatalf("variables %+v", b.Variables)
 		}
 		for _, v := range b.Variables {
-			used := 0
+			changed, row := 0, ""
 			for _, w := range b.Widgets {
-				if body := plain(w); v.Pattern != "" && strings.Contains(body, v.Pattern) || v.Property != "" && strings.Contains(body, v.Property) {
-					used++
+				if title, ok := strings.CutPrefix(w.Properties.Markdown, "## "); ok {
+					row, _, _ = strings.Cut(title, ":")
+				}
+				if v.Pattern == "" || !strings.Contains(plain(w), v.Pattern) {
+					continue
+				}
+				changed++
+				if row != rows[v.ID] {
+					t.Errorf("choosing a %s changes %q of the row %s, which is about all", v.ID, w.Properties.Title, row)
 				}
 			}
-			if used < 3 {
-				t.Errorf("%s changes %d widgets", v.ID, used)
+			if changed != 3 {
+				t.Errorf("choosing a %s changes %d widgets", v.ID, changed)
 			}
 		}
 	})

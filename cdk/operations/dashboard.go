@@ -58,24 +58,26 @@ func (o *Operations) declareDashboard() {
 	o.mark(o.Dashboard.Node().DefaultChild().(awscloudwatch.CfnDashboard))
 }
 
-// noInstance stands where the chosen instance's id goes; it is no instance.
-const noInstance = "i-00000000000000000"
+// What stands where the chosen instance's id and the chosen function's name go; there are no such ones.
+const (
+	noInstance = "i-00000000000000000"
+	noFunction = "the-chosen-function"
+)
 
-// variables stand in the place of a copy of their row for each node and each function. CloudWatch can't tell our instances from the account's others: all
-// that have figures are offered.
+// variables stand in the place of a copy of their row for each node and each function. They are patterns and not properties: the query of the node's log follows,
+// too, and the rows that show all functions beside each other don't. CloudWatch can't tell our instances from the account's others: all that have figures are offered.
 func (o *Operations) variables() *[]awscloudwatch.IVariable {
 	var functions []*awscloudwatch.VariableValue
 	for _, f := range o.functions() {
 		functions = append(functions, &awscloudwatch.VariableValue{Label: str(f.name), Value: f.Lambda.FunctionName()})
 	}
 	return &[]awscloudwatch.IVariable{
-		// A pattern and not a property, so that the query of the node's log follows it, too.
 		awscloudwatch.NewDashboardVariable(&awscloudwatch.DashboardVariableOptions{Id: str("node"), Label: str("Node"), Type: awscloudwatch.VariableType_PATTERN,
 			Value: str(noInstance), InputType: awscloudwatch.VariableInputType_SELECT, DefaultValue: awscloudwatch.DefaultValue_FIRST(),
 			Values: awscloudwatch.Values_FromSearchComponents(&awscloudwatch.SearchComponents{Namespace: str("AWS/EC2"), Dimensions: jsii.Strings("InstanceId"),
 				MetricName: str("CPUUtilization"), PopulateFrom: str("InstanceId")})}),
-		awscloudwatch.NewDashboardVariable(&awscloudwatch.DashboardVariableOptions{Id: str("function"), Label: str("Function"), Type: awscloudwatch.VariableType_PROPERTY,
-			Value: str("FunctionName"), InputType: awscloudwatch.VariableInputType_SELECT, DefaultValue: awscloudwatch.DefaultValue_Value(functions[0].Value),
+		awscloudwatch.NewDashboardVariable(&awscloudwatch.DashboardVariableOptions{Id: str("function"), Label: str("Function"), Type: awscloudwatch.VariableType_PATTERN,
+			Value: str(noFunction), InputType: awscloudwatch.VariableInputType_SELECT, DefaultValue: awscloudwatch.DefaultValue_Value(functions[0].Value),
 			Values: awscloudwatch.Values_FromValues(functions...)}),
 	}
 }

@@ -136,7 +136,7 @@ func (o *Operations) lambdas() []awscloudwatch.IWidget {
 
 func (o *Operations) oneFunction() []awscloudwatch.IWidget {
 	of := func(name, statistic string) awscloudwatch.IMetric {
-		return amazon("Lambda", name, statistic, "FunctionName", o.edge.Session.Lambda.FunctionName())
+		return amazon("Lambda", name, statistic, "FunctionName", str(noFunction))
 	}
 	return []awscloudwatch.IWidget{
 		o.graph("One function: calls, errors, throttles, a minute", third, of("Invocations", "Sum"), of("Errors", "Sum"), of("Throttles", "Sum")),
