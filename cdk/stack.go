@@ -106,9 +106,10 @@ func output(stack awscdk.Stack, e *edge.Edge, s settings.Settings) {
 	})
 }
 
-// fix makes CloudFormation itself refuse another value of a setting that can't change in a stack's life, before it touches anything: a parameter
+// fix is meant to make CloudFormation itself refuse another value of a setting that can't change in a stack's life, before it touches anything: a parameter
 // whose only allowed value, and default, is the one that is asked for. The CDK's command line deploys a stack that is there with the parameters
-// that it has, so that a template with another setting does not allow the value that it meets. The output tells doctor.
+// that it has, so that a template with another setting does not allow the value that it meets. That CloudFormation checks such a value has not been tried
+// (docs/deployment.md, experiment 12); doctor compares the output, and is what to rely on.
 func fix(stack awscdk.Stack, name, setting, value string) {
 	value = cmp.Or(value, settings.OwnChoice)
 	p := awscdk.NewCfnParameter(stack, jsii.String("Fixed"+name), &awscdk.CfnParameterProps{Default: value, AllowedValues: jsii.Strings(value),
