@@ -332,6 +332,32 @@ func TestWatchingEnds(t *testing.T) {
 	n.wantNobody(t)
 }
 
+// What docs/protocol.md says of the doors over HTTP in numbers.
+func TestProtocolPageHTTP(t *testing.T) {
+	page, blocks := protocolPage(t)
+	for what, is := range map[string]bool{
+		"past 100 requests, then 10 a second":                    limit.StrangersBurst == 100 && limit.StrangersPerSecond == 10,
+		"64 MiB of bodies":                                       limit.BodiesBytes == 64<<20,
+		"did not take them within 2.5 s":                         limit.CommandBudget == 2500*time.Millisecond,
+		"a random time of 1 to 5 s":                              retryLeast == time.Second && retryMost == 5*time.Second,
+		"on which coming back is no use, for an hour":            retryRefused == time.Hour,
+		"One that would be longer than 4 KiB, some 60 channels,": lastEventBytes == 4<<10,
+		"something comes every 25 s":                             limit.PingInterval == 25*time.Second,
+	} {
+		if !strings.Contains(page, what) || !is {
+			t.Errorf("the page says %q: %v; it is so: %v", what, strings.Contains(page, what), is)
+		}
+	}
+	for _, path := range []string{PathStream, PathSSE, PathEmulation, PathUniSSE} {
+		if !strings.Contains(page, "`"+path+"`") {
+			t.Errorf("the page doesn't have %s", path)
+		}
+	}
+	if len(blocks["sh watch"]) != 1 || len(blocks["js watch"]) != 1 {
+		t.Error("test/sdk and test/browser play one example each")
+	}
+}
+
 // An id at its longest is sent; one past it is empty, so that an EventSource forgets the one that it had.
 func TestLongIDs(t *testing.T) {
 	name := "chat:" + strings.Repeat("x", limit.ChannelBytes-len("chat:"))
