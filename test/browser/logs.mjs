@@ -19,6 +19,24 @@ const atEnd = (page) =>
     const box = document.querySelector('.log-lines');
     return box && box.scrollHeight - box.scrollTop - box.clientHeight < 30;
   });
+/** Rows stand one below the other, without holes and without covering each other. */
+const tidy = (page) =>
+  page.waitForFunction(() => {
+    const rows = [...document.querySelectorAll('.log-row')].map((row) => row.getBoundingClientRect()).sort((a, b) => a.top - b.top);
+    return rows.length > 1 && rows.every((row, n) => n === 0 || Math.abs(row.top - rows[n - 1].bottom) < 1);
+  });
+/** At both widths, wrapped and not, and with and without times: each changes the height of lines. */
+async function tidied(page) {
+  for (const viewport of [{ width: 390, height: 844 }, WIDE]) {
+    await page.setViewportSize(viewport);
+    await tidy(page);
+    for (const name of ['Wrap', 'Times', 'Wrap', 'Times']) {
+      await page.getByRole('button', { name }).click();
+      await tidy(page);
+    }
+  }
+}
+
 /** To where it follows, by the keyboard. */
 async function toEnd(page) {
   await page.locator('.log-lines').press('End');
@@ -78,6 +96,8 @@ async function reading(page) {
   assert.notEqual(own, plain);
   await line(page, 'manifest').locator('.log-cut').waitFor();
   await shot(page, 'colours');
+  await tidied(page);
+  await page.locator('.log-lines').press('Home');
   await page.locator('.log-end').click();
   await atEnd(page);
   assert.equal(await page.locator('.log-end').count(), 0);
@@ -222,6 +242,7 @@ async function lives(page) {
   await line(page, 'the container was removed').waitFor();
   await container(page, 'tug').waitFor({ state: 'detached' });
   await shot(page, 'removed');
+  await tidied(page);
   await go(page, '#logs/container/nobody');
   await line(page, 'there is no such container').waitFor();
   await shot(page, 'no-such');

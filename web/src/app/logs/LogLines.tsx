@@ -50,7 +50,13 @@ export function LogLines(props: Props) {
   });
   // Wrapping, what stands beside the text, and the width of the window change the height of every line.
   // biome-ignore lint/correctness/useExhaustiveDependencies: on these changes only
-  useLayoutEffect(() => rows.measure(), [wrap, times, columns]);
+  useLayoutEffect(() => {
+    rows.measure();
+    rows.getTotalSize(); // reckons anew, without the heights that were forgotten: against those the next ones would count as unchanged
+    // Nobody tells of rows that are there and have kept their height.
+    for (const row of scroller.current?.querySelectorAll<HTMLElement>(".log-row") ?? [])
+      rows.resizeItem(Number(row.dataset.index), row.getBoundingClientRect().height);
+  }, [wrap, times, columns]);
   const size = rows.getTotalSize();
   /** Whether the reader moves it, or going to a match did. */
   const byHand = useRef(false);
