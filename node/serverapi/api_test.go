@@ -261,7 +261,10 @@ func (c *client) read() ([]byte, error) {
 // line reads the next value that is neither a ping, which is answered, nor a join or leave: whether one hears of oneself is a matter of time.
 func (c *client) line() string {
 	c.t.Helper()
-	for {
+	for late := time.Now().Add(30 * time.Second); ; {
+		if time.Now().After(late) {
+			c.t.Fatal("heard nothing but pings")
+		}
 		for len(c.pending) == 0 {
 			data, err := c.read()
 			if err != nil {
@@ -303,7 +306,10 @@ func (c *client) pings(n int) {
 
 func (c *client) wantClose(code int, reason string) {
 	c.t.Helper()
-	for {
+	for late := time.Now().Add(30 * time.Second); ; {
+		if time.Now().After(late) {
+			c.t.Fatalf("not closed, want %d %s", code, reason)
+		}
 		data, err := c.read()
 		if err == nil {
 			if bytes.Equal(data, []byte("{}")) {

@@ -284,6 +284,20 @@ func TestKeysOfANode(t *testing.T) {
 		}
 		return nil
 	})
+	res, err := fleet.Client(nil).Get(n.Private + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	metrics, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, status := range []string{"200", "401"} { // by route, never by what callers put into the path
+		if !strings.Contains(string(metrics), `method="POST",route="/api/{method}",status="`+status+`"`) {
+			t.Errorf("no requests with %s are counted", status)
+		}
+	}
 	if status, _ := post(t, &fleet.Node{Private: n.URL}, "info", "{}", next); status != 404 {
 		t.Errorf("the public port answered %d", status)
 	}
