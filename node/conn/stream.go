@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -134,13 +133,10 @@ func writeAll(w io.Writer, s string) error {
 // readStream waits for the end of the connection, and then takes it down. Whatever comes after the request ends it too: commands have a
 // door of their own.
 func (c *client) readStream(more bool) {
-	var network net.Error
 	if !more {
 		n, err := c.sock.TCPConn.Read(make([]byte, 1))
 		more = n > 0
-		if errors.As(err, &network) || errors.Is(err, io.EOF) {
-			c.s.log.Debug("stream ended", "client", c.id, "error", err)
-		}
+		c.s.log.Debug("stream ended", "client", c.id, "error", err)
 	}
 	if more {
 		c.s.log.Info("bytes after the request for a stream", "client", c.id, "remote", c.remote)
