@@ -82,6 +82,11 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if s.env.pin {
+		if err := pinSelf(); err != nil {
+			return fmt.Errorf("pin: %w", err)
+		}
+	}
 	if s.env.root, err = filepath.Abs(s.env.root); err != nil {
 		return err
 	}

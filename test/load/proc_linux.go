@@ -55,7 +55,7 @@ func memory(pid int) (int, error) {
 	return 0, fmt.Errorf("/proc/%d/smaps_rollup has no Pss", pid)
 }
 
-// pinSelf starts the program anew on the generator's core, where Redis will be too; it returns only when that fails.
+// pinSelf starts the program anew on the generator's core, where Redis will be, too; it returns when that is done already, or fails.
 func pinSelf() error {
 	path, err := exec.LookPath("taskset")
 	if err != nil {

@@ -29,7 +29,6 @@ var errBehind = errors.New("publishing is too slow: the generator, Redis or the 
 type bench struct {
 	*system
 	swarm    *swarm.Swarm
-	channels int
 	began    time.Time
 	cancel   context.CancelFunc
 	done     chan struct{}

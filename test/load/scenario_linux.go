@@ -53,12 +53,6 @@ const latencyMost = 250 * time.Millisecond
 // figures are what a scenario measured, by name.
 type figures map[string]float64
 
-func (f figures) add(more figures) {
-	for k, v := range more {
-		f[k] = v
-	}
-}
-
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // group is some scenarios that share started processes.
