@@ -244,10 +244,13 @@ func (c *client) send(frame string) {
 	}
 }
 
+// subscribe succeeds in the end: a node that has just started may not have its lease yet.
 func (c *client) subscribe(name string) {
 	c.t.Helper()
-	c.send(fmt.Sprintf(`{"id":2,"subscribe":{"channel":%q}}`, name))
-	c.want(`{"id":2,"subscribe":{}}`)
+	eventually(c.t, "subscribed to "+name, func() bool {
+		c.send(fmt.Sprintf(`{"id":2,"subscribe":{"channel":%q}}`, name))
+		return c.want(`{"id":2}`)["subscribe"] != nil
+	})
 }
 
 func (c *client) read() ([]byte, error) {
