@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -237,6 +238,44 @@ func TestRequestsWaitForRoom(t *testing.T) {
 	}
 	for range requests {
 		r.want(`{"id":2,"rpc":{}}`)
+	}
+}
+
+// The reader of a stream that is left waits for the inbox to be worked off, beside requests that wait for room in it: both get on.
+func TestAStreamIsLeftWhileRequestsWait(t *testing.T) {
+	n := startNode(t, startRedis(t).Addr(), "n1", func(o *Options) { o.MessageBytes = 4 << 10 })
+	filler := fmt.Appendf(nil, `{"id":2,"rpc":{"method":"time","data":%q}}`, strings.Repeat("x", 3<<10))
+	for range 20 {
+		_, s := n.opened(t, formatStreamJSON)
+		n.mu.Lock()
+		c := n.sessions[s.session]
+		n.mu.Unlock()
+		release := make(chan struct{})
+		c.order(func(context.Context) { <-release })
+		const requests = 12
+		var posted sync.WaitGroup
+		for range requests {
+			posted.Go(func() {
+				if status := s.post(filler); status != 204 && status != 404 {
+					t.Errorf("status %d", status)
+				}
+			})
+		}
+		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+			c.mu.Lock()
+			full := c.inboxSize+len(filler) > inboxMessages*n.o.MessageBytes
+			c.mu.Unlock()
+			if full {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("the inbox doesn't fill up")
+			}
+		}
+		s.tcp.Close()
+		close(release)
+		posted.Wait()
+		n.wantNobody(t)
 	}
 }
 
