@@ -180,7 +180,7 @@ func TestWatchingSaysWhatIsNotRecovered(t *testing.T) {
 		"an id past the limit":               {`"chat:a":{}`, place(top.Epoch, 1, "chat:a") + strings.Repeat("x", lastEventBytes), `{"chat:a":{"was_recovering":true}}`},
 		"a channel that isn't watched":       {`"chat:a":{}`, place(top.Epoch, 1, "chat:b"), `{"chat:a":{"was_recovering":true}}`},
 		"one of two":                         {`"chat:a":{},"chat:b":{}`, place(top.Epoch, 1, "chat:a"), `{"chat:a":{"recovered":true},"chat:b":{"was_recovering":true}}`},
-		"the newer of two places":            {fmt.Sprintf(`"chat:a":{"recover":true,"epoch":"old","offset":1}`), place(top.Epoch, 1, "chat:a"), `{"chat:a":{"recovered":true}}`},
+		"the newer of two places":            {`"chat:a":{"recover":true,"epoch":"old","offset":1}`, place(top.Epoch, 1, "chat:a"), `{"chat:a":{"recovered":true}}`},
 		"the request's place, without an id": {fmt.Sprintf(`"chat:a":{"recover":true,"epoch":%q,"offset":1}`, top.Epoch), "", `{"chat:a":{"recovered":true}}`},
 		"a channel of the token":             {``, place("x.0", 1, "chat:token"), `{"chat:token":{"was_recovering":true}}`},
 		"one that can't be recovered at all": {`"system":null`, place("x.0", 1, "system"), `{"system":{}}`},

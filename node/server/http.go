@@ -146,7 +146,7 @@ func (w *statusWriter) code() int {
 func (n *Node) registerMetrics() error {
 	reg := prometheus.WrapRegistererWith(prometheus.Labels{"instance": n.id}, n.registry)
 	n.requests = prometheus.NewCounterVec(prometheus.CounterOpts{Name: metric.HTTPRequests,
-		Help: "HTTP requests answered, by method, route pattern and status; 101 is a socket."}, []string{"method", "route", "status"})
+		Help: "HTTP requests answered, by method, route pattern and status; 101 is a socket or an HTTP stream."}, []string{"method", "route", "status"})
 	started := time.Now()
 	uptime := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: metric.Uptime, Help: "Seconds since the node started."},
 		func() float64 { return time.Since(started).Seconds() })
