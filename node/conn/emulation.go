@@ -169,6 +169,13 @@ func decodeEmulation(body []byte, binary bool) (emulated, error) {
 	return m, nil
 }
 
+// Results of passing on, as they are counted.
+const (
+	passedTaken       = "taken"
+	passedUnknown     = "unknown"
+	passedUnavailable = "unavailable"
+)
+
 // passOn hands commands to a session of another node, and waits until they are there: an answer that doesn't come is an error.
 func (s *Service) passOn(ctx context.Context, m emulated) error {
 	head, err := json.Marshal(m)
@@ -176,17 +183,17 @@ func (s *Service) passOn(ctx context.Context, m emulated) error {
 		return err
 	}
 	answer, err := s.control.Ask(ctx, m.node, append(append(head, '\n'), m.data...))
-	result := "unavailable"
+	result := passedUnavailable
 	switch {
 	case errors.Is(err, bus.ErrNobody):
-		result, err = "unknown", errNoSession
+		result, err = passedUnknown, errNoSession
 	case err != nil:
 	case string(answer) == emulatedTaken:
-		result = "taken"
+		result = passedTaken
 	case string(answer) == emulatedNoSession:
-		result, err = "unknown", errNoSession
+		result, err = passedUnknown, errNoSession
 	case string(answer) == emulatedFormat:
-		result, err = "taken", errFormat
+		result, err = passedTaken, errFormat
 	default:
 		err = errBusy
 	}

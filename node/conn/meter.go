@@ -46,6 +46,9 @@ func newMeter(reg prometheus.Registerer, s *Service) *meter {
 		published:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: metric.Publications, Help: "Publications by clients of this node, by result."}, []string{"result"}),
 		passedOn:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: metric.PassedOn, Help: "Commands for HTTP streams of other nodes that were passed on, by result."}, []string{"result"}),
 	}
+	for _, result := range []string{passedTaken, passedUnknown, passedUnavailable} {
+		m.passedOn.WithLabelValues(result) // there from the beginning, at 0
+	}
 	if reg == nil {
 		return m
 	}
