@@ -175,6 +175,36 @@ func TestAConnectThatFailedCanBeRepeated(t *testing.T) {
 	}
 }
 
+// The answer to connect doesn't wait for a subscribe of its frame that waits for Redis; what comes in later frames does, for the command's budget at most.
+func TestConnectIsAnsweredBeforeASubscribeThatWaitsForRedis(t *testing.T) {
+	redis := redistest.Start(t)
+	proxy := redistest.StartProxy(t, fmt.Sprintf("127.0.0.1:%d", redis.Port))
+	n := startNode(t, proxy.Addr(), "n1", func(o *Options) { o.Table = table(t, nil) })
+	for _, subscribes := range []int{1, 2} { // the last of a frame is run by the goroutine that reads the frame, others beside it
+		r := n.dial(t)
+		frame := fmt.Sprintf(`{"id":1,"connect":{"token":%q}}`, n.token(t, token.Claims{User: "ann"}))
+		for i := range subscribes {
+			frame += fmt.Sprintf("\n"+`{"id":2,"subscribe":{"channel":"open:cold-%d-%d"}}`, subscribes, i)
+		}
+		proxy.Pause()
+		start := time.Now()
+		r.send(frame)
+		r.want(`{"id":1,"connect":{}}`)
+		if took := time.Since(start); took > limit.CommandBudget/2 {
+			t.Errorf("%d subscribes: connect was answered after %v", subscribes, took)
+		}
+		r.send(`{"id":3,"rpc":{"method":"time"}}`)
+		for range subscribes {
+			r.want(`{"id":2,"error":{"code":100,"temporary":true}}`)
+		}
+		r.want(`{"id":3,"rpc":{}}`)
+		if took := time.Since(start); took < limit.CommandBudget || took > 2*limit.CommandBudget {
+			t.Errorf("%d subscribes: all was answered after %v", subscribes, took)
+		}
+		proxy.Resume()
+	}
+}
+
 // A node that was cut off from Redis when a revocation was said acts on it when it is back.
 func TestRevocationReachesANodeThatWasCutOff(t *testing.T) {
 	redis := redistest.Start(t)

@@ -57,7 +57,8 @@ func (r *replies) send() {
 }
 
 // work runs the client's commands in order, off the reader's stack, until the inbox is empty or the connection has ended. Subscribes
-// that follow one another run together; whatever comes next waits for them. Replies wait for one another only as long as there is more to do.
+// that follow one another run together; whatever comes next waits for them, also a later frame, whose own budget runs meanwhile: limit.CommandBudget
+// at most, and only when Redis is slow. Replies wait for one another only as long as there is more to do.
 func (c *client) work() {
 	w := worker{c: c, back: replies{c: c}}
 	defer w.running.Wait()
