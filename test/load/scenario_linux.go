@@ -20,8 +20,8 @@ type plan struct {
 
 var (
 	// full is what make bench runs.
-	full = plan{fan20: 6 * time.Second, fan100: 4 * time.Second, step: 2500 * time.Millisecond, half: 4 * time.Second, many: 5 * time.Second,
-		connect: 3 * time.Second, settle: 12 * time.Second, kill: 4 * time.Second, others: 6 * time.Second, subscribers: 1000, idle: 19_500, killed: 2000, searches: 8}
+	full = plan{fan20: 5 * time.Second, fan100: 4 * time.Second, step: 2 * time.Second, half: 3 * time.Second, many: 5 * time.Second,
+		connect: 3 * time.Second, settle: 12 * time.Second, kill: 4 * time.Second, others: 5 * time.Second, subscribers: 1000, idle: 19_500, killed: 2000, searches: 7}
 	// smoke is what make test runs: it shows that everything works, and measures nothing.
 	smoke = plan{fan20: time.Second, fan100: time.Second / 2, step: time.Second / 2, half: time.Second / 2, many: time.Second,
 		settle: time.Second / 4, kill: 2 * time.Second, others: time.Second, subscribers: 100, idle: 500, killed: 100, searches: 1}
@@ -141,7 +141,7 @@ func (b *bench) highest(p plan) (rate float64, at *measured) {
 		}
 		switch {
 		case high == 0:
-			try *= 1.6
+			try *= 2
 		case low == 0:
 			try /= 1.6
 		default:
