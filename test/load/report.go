@@ -78,7 +78,7 @@ var bars = []bar{
 	{"CPU per million, 100/s, to the floor", "fan100 cpu", "floor", "fan100 cpu", 0.6, false},
 	{"most deliveries, to centrifuge", "max", "centrifuge", "max", 1.7, true},
 	{"most deliveries, to centrifuge with history", "max", "centrifuge-history", "max", 1.7, true},
-	{"p99 at half of centrifuge's most, to centrifuge", "half p99", "centrifuge-history", "half p99", 1, false},
+	{"p99 at half of centrifuge's most, to centrifuge with history", "half p99", "centrifuge-history", "half p99", 1, false},
 	{"many channels by Redis, CPU, to the floor", "many redis cpu", "floor", "many redis cpu", 1.15, false},
 	{"many channels by HTTP, CPU, to centrifuge", "many http cpu", "centrifuge", "many http cpu", 0.9, false},
 	{"connects a second, to centrifuge", "connects", "centrifuge", "connects", 1.3, true},
