@@ -26,8 +26,6 @@ const (
 const (
 	typeProtobuf = "application/octet-stream"
 	typeEvents   = "text/event-stream"
-	// firstCommands is the query parameter of SSE, whose requests have no body.
-	firstCommands = "cf_connect"
 )
 
 // serveStream opens an HTTP stream: POST, the first commands as its body.
@@ -52,7 +50,7 @@ func (s *Service) serveSSE(w http.ResponseWriter, r *http.Request) {
 	if !s.mayStream(w, r, http.MethodGet) {
 		return
 	}
-	s.stream(w, r, formatSSE, typeEvents, []byte(r.URL.Query().Get(firstCommands)))
+	s.stream(w, r, formatSSE, typeEvents, []byte(r.URL.Query().Get(queryConnect)))
 }
 
 // mayStream answers preflight requests, and those that get no stream.

@@ -103,7 +103,7 @@ func (n *node) request(t testing.TB, f hub.Format, first []byte) *http.Request {
 	var err error
 	switch f {
 	case formatSSE:
-		r, err = http.NewRequestWithContext(t.Context(), http.MethodGet, n.base()+PathSSE+"?"+firstCommands+"="+url.QueryEscape(string(first)), nil)
+		r, err = http.NewRequestWithContext(t.Context(), http.MethodGet, n.base()+PathSSE+"?"+queryConnect+"="+url.QueryEscape(string(first)), nil)
 	default:
 		r, err = http.NewRequestWithContext(t.Context(), http.MethodPost, n.base()+PathStream, bytes.NewReader(first))
 	}

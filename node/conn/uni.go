@@ -20,7 +20,8 @@ import (
 // checked as the commands of other clients are. It can't be answered, nor ask again: whatever is wrong, then or later, ends the connection with a
 // code that says whether coming back helps.
 
-// queryConnect is the parameter of the URL in which the request may come: browsers can't send a body, nor headers, with an EventSource.
+// queryConnect is the parameter of the URL in which the request to connect, or the first commands of a stream of events, may come: browsers can't
+// send a body, nor headers, with an EventSource.
 const queryConnect = "cf_connect"
 
 // uni reports whether the client is unidirectional.

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -91,6 +92,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, answer func(ctx cont
 	_ = control.SetReadDeadline(time.Now().Add(a.bodyTimeout))
 	_ = control.SetWriteDeadline(time.Now().Add(a.bodyTimeout + RequestBudget + limit.CommandBudget + BodyTimeout))
 	defer func() {
+		_ = control.Flush() // while the deadline holds: net/http would write the end of the answer without one
 		_ = control.SetReadDeadline(time.Time{})
 		_ = control.SetWriteDeadline(time.Time{})
 	}()
@@ -198,6 +200,7 @@ func write(w http.ResponseWriter, status int, answer any) {
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes())
 }

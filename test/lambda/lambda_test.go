@@ -56,7 +56,7 @@ func TestWarmInvocationsShareAProcess(t *testing.T) {
 		sound(t, f, i+1, i == 0)
 	}
 	logs := f.Logs()
-	for _, want := range []string{`"msg":"echo"`, `"request_id":"`, `"trace_id":"Root=1-`, `"_aws":`, `"tasks_created_total":1`} {
+	for _, want := range []string{`"msg":"echo"`, `"request_id":"`, `"trace_id":"5bef4de7ad49b0e87f6ef6c87fc2e700"`, `"_aws":`, `"tasks_created_total":1`} {
 		if strings.Count(logs, want) < 5 {
 			t.Errorf("%s is not in every invocation's log:\n%s", want, logs)
 		}

@@ -1,7 +1,7 @@
 // The page's frame: session first, then the socket, then the three panels.
 
 import { TidelineProvider } from "@tideline/react";
-import { lazy, type MouseEvent, Suspense, useCallback, useEffect, useState } from "react";
+import { type MouseEvent, Suspense, useCallback, useEffect, useState } from "react";
 import { ChatPanel } from "./chat/ChatPanel";
 import { EdgePanel } from "./edge/EdgePanel";
 import { useMeter } from "./edge/telemetry";
@@ -15,6 +15,7 @@ import { isTyping } from "./todos/keys";
 import { TodoPanel } from "./todos/TodoPanel";
 import { Failure } from "./ui/Failure";
 import { Icon, type IconName } from "./ui/Icon";
+import { later } from "./ui/later";
 import { ToastProvider } from "./ui/toast";
 
 // Not part of the first load. They are fetched while the page idles, so that a tab from before a deploy needs nothing that is gone.
@@ -22,10 +23,10 @@ const link = () => import("./link/LinkDialog");
 const help = () => import("./HelpDialog");
 const fleet = () => import("./fleet/FleetView");
 const logs = () => import("./logs/LogsView");
-const FleetView = lazy(fleet);
-const LogsView = lazy(logs);
-const LinkDialog = lazy(link);
-const HelpDialog = lazy(help);
+const FleetView = later(fleet);
+const LogsView = later(logs);
+const LinkDialog = later(link);
+const HelpDialog = later(help);
 /** When the rest of the code is fetched, milliseconds after the start. */
 const SETTLED = 3_000;
 

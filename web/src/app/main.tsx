@@ -6,6 +6,10 @@ import "./styles/todos.css";
 import "./styles/chat.css";
 import "./styles/edge.css";
 import "./styles/tasks.css";
+// Those of parts that are fetched later, too: Vite asks for a later style sheet only once, and the network may be away just then.
+import "uplot/dist/uPlot.min.css";
+import "./styles/fleet.css";
+import "./styles/logs.css";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";

@@ -1,16 +1,17 @@
 // What this page's connection is doing: where its socket is, what arrived and how fast, and how each interruption ended.
 
 import { useConnection } from "@tideline/react";
-import { lazy, Suspense, useEffect, useState } from "react";
+import { Suspense, useEffect, useState } from "react";
 import { asProblem, useSession } from "../session";
 import { Icon } from "../ui/Icon";
+import { later } from "../ui/later";
 import { nameOf } from "../ui/name";
 import { formatMs, formatSeconds } from "../ui/time";
 import { useToast } from "../ui/toast";
 import { useOnline } from "../ui/useOnline";
 import { type Meter, type Note, type Telemetry, useTelemetry } from "./telemetry";
 
-const LatencyChart = lazy(() => import("./LatencyChart"));
+const LatencyChart = later(() => import("./LatencyChart"));
 
 /** How long a dropped connection stays away, milliseconds: long enough to miss something. */
 const AWAY = 5_000;

@@ -1,7 +1,6 @@
 // The last two minutes of latency. Loaded after the page stands; the numbers beside it say the same in text.
 import { useEffect, useRef } from "react";
 import uPlot from "uplot";
-import "uplot/dist/uPlot.min.css";
 import type { Sample, Telemetry } from "./telemetry";
 
 const WINDOW = 120;

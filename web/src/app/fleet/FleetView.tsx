@@ -5,7 +5,6 @@ import { useConnection } from "@tideline/react";
 import { useEffect, useRef, useState } from "react";
 import { asProblem } from "../session";
 import { useToast } from "../ui/toast";
-import "../styles/fleet.css";
 import FleetChart from "./FleetChart";
 import { EVERY, FleetHistory, formatAge, type NodeInfo } from "./model";
 import { OperatorHead } from "./OperatorHead";

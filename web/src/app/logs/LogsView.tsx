@@ -4,7 +4,6 @@ import { type FormEvent, useEffect, useState } from "react";
 import { OperatorHead } from "../fleet/OperatorHead";
 import { Icon } from "../ui/Icon";
 import { read, write } from "../ui/theme";
-import "../styles/logs.css";
 import { LogViewer } from "./LogViewer";
 import { channelOf, GROUP, hashOf, type Place } from "./places";
 import { type Container, type Sources, useContainers, useSources } from "./useContainers";
