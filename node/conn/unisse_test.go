@@ -210,9 +210,7 @@ func TestWatchingSeveralChannelsResumes(t *testing.T) {
 	n := startNode(t, redis.Addr(), "n1", nil)
 	ask := n.asking(t, token.Claims{User: "ann", Channels: []string{"user:#ann"}}, `"chat:a":{},"chat:b":{}`)
 	w := n.watch(t, ask, "")
-	n.mu.Lock()
-	c := n.listLocked()[0]
-	n.mu.Unlock()
+	c := n.only(t)
 	ctx, stop := context.WithCancel(t.Context())
 	var publishers sync.WaitGroup
 	for _, name := range []string{"chat:a", "chat:b", "user:#ann"} {

@@ -257,8 +257,6 @@ async function away(browser) {
   await connected(page);
   await go(page, '#logs/container/pilot');
   await lines(page).nth(5).waitFor();
-  // The page fetches the rest of its code when it has settled; without its network axe would miss the style sheet.
-  await page.waitForFunction(() => document.querySelector('link[rel="stylesheet"][href*="FleetView"]')?.sheet);
   await page.context().setOffline(true);
   await page.locator('[data-testid="log-foot"][data-state="away"]').waitFor();
   await shot(page, 'away');
