@@ -96,21 +96,6 @@ func startNode(t testing.TB, addr, id string, change func(*Options)) *node {
 	}
 }
 
-// only is the node's one client. The client's side may hear of the connection before the node counts it.
-func (n *node) only(t testing.TB) *client {
-	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		n.mu.Lock()
-		all := n.listLocked()
-		n.mu.Unlock()
-		if len(all) == 1 {
-			return all[0]
-		}
-	}
-	t.Fatal("the node does not have one client")
-	return nil
-}
-
 func (n *node) token(t testing.TB, c token.Claims) string {
 	t.Helper()
 	if c.Expires.IsZero() {

@@ -86,14 +86,18 @@ func (c *client) subscribing(name string) bool {
 	return c.subs[name] != nil
 }
 
-// only is the node's one client.
+// only is the node's one client, once it is connected: its peer may hear of the connection before the node counts it.
 func (n *node) only(t *testing.T) *client {
 	t.Helper()
-	found := n.matching(Query{})
-	if len(found) != 1 {
-		t.Fatalf("%d clients", len(found))
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		found := n.matching(Query{})
+		if len(found) == 1 {
+			return found[0]
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d clients", len(found))
+		}
 	}
-	return found[0]
 }
 
 func TestOrdersAreBounded(t *testing.T) {
