@@ -311,6 +311,7 @@ func TestTheCanarySingsWhileTheNodeIsReady(t *testing.T) {
 		n, err := New(Options{NodeID: "n1", Sockets: s, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler), Page: http.NotFoundHandler(),
 			Public: newPipeListener(), Private: newPipeListener(), DrainGrace: time.Second, DrainWindow: time.Second,
 			Canary: func(ctx context.Context) {
+				time.Sleep(time.Millisecond) // it begins with the sockets, and either may be noted first
 				s.note("sings")
 				<-ctx.Done()
 				time.Sleep(time.Millisecond)

@@ -69,7 +69,8 @@ func startNode(t *testing.T, redisURL, id string, change func(*conn.Options)) *n
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := conn.Options{NodeID: id, Version: "test", Bus: b, Table: table, Verifier: tokens, Metrics: prometheus.NewRegistry(), Log: log, AnnounceWindow: time.Millisecond}
+	o := conn.Options{NodeID: id, Version: "test", Bus: b, Table: table, Verifier: tokens, Metrics: prometheus.NewRegistry(), Log: log, AnnounceWindow: time.Millisecond,
+		PingInterval: 5 * time.Minute} // tests' clients read, and answer pings, only when they wait for something
 	if change != nil {
 		change(&o)
 	}
