@@ -124,7 +124,8 @@ test('unsubscribing between a command and its reply', async () => {
   sub.unsubscribe();
   await c.rpc('time', null);
   assert.equal(sub.state, 'unsubscribed');
-  assert.equal((await order('connections', { channel: 'open:between' })).total, 0);
+  // Over HTTP both are requests of their own, which may come in the other order; then the client ignores what it hears.
+  if (!transport) assert.equal((await order('connections', { channel: 'open:between' })).total, 0);
   await publish('open:between', 'unheard');
   await c.rpc('time', null);
   assert.deepEqual(got, []);
