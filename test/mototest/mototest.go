@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -21,14 +20,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
+	"tideline/test/install"
 	"tideline/test/redistest"
 )
 
-// startTimeout bounds the start of the server; installTimeout the download, which happens once.
-const (
-	startTimeout   = 60 * time.Second
-	installTimeout = 5 * time.Minute
-)
+// startTimeout bounds the start of the server.
+const startTimeout = 60 * time.Second
 
 //go:embed requirements.txt
 var requirements []byte
@@ -118,59 +115,12 @@ func (s *Server) Config() aws.Config {
 // Python answers the interpreter that has moto and boto3, and installs them first if need be. Concurrent installs don't disturb each other: an environment
 // can't be moved, so each set of requirements has one, made under a lock.
 func Python() (string, error) {
-	root, err := projectRoot()
-	if err != nil {
-		return "", err
-	}
-	cache := filepath.Join(root, ".cache")
-	dir := filepath.Join(cache, "moto")
-	python := filepath.Join(dir, "bin", "python")
-	ctx, cancel := context.WithTimeout(context.Background(), installTimeout)
-	defer cancel()
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return "", err
-	}
-	unlock, err := lock(ctx, filepath.Join(cache, "moto.lock"))
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	stamp := filepath.Join(dir, "requirements.txt")
-	if have, err := os.ReadFile(stamp); err == nil && bytes.Equal(have, requirements) {
-		return python, nil
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return "", err
-	}
-	if err := command(ctx, "python3", "-m", "venv", dir); err != nil {
-		return "", fmt.Errorf("install Python 3 with venv (on Debian: apt-get install python3-venv): %w", err)
-	}
-	wanted := filepath.Join(dir, "wanted.txt")
-	if err := os.WriteFile(wanted, requirements, 0o644); err != nil {
-		return "", err
-	}
-	if err := command(ctx, python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", wanted); err != nil {
-		return "", err
-	}
-	return python, os.Rename(wanted, stamp)
-}
-
-func command(ctx context.Context, name string, args ...string) error {
-	if out, err := exec.CommandContext(ctx, name, args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("%s %v: %w\n%s", name, args, err, out)
-	}
-	return nil
-}
-
-func projectRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, nil
+	dir, err := install.Once("moto", requirements, func(ctx context.Context, dir string) error {
+		wanted := filepath.Join(dir, "requirements.txt")
+		if err := os.WriteFile(wanted, requirements, 0o644); err != nil {
+			return err
 		}
-	}
-	return "", errors.New("no go.mod above the working directory")
+		return install.Python(ctx, dir, wanted)
+	})
+	return filepath.Join(dir, "bin", "python"), err
 }
