@@ -20,6 +20,9 @@ import (
 const (
 	// closeWait is how long a goodbye may take to reach the client and be answered.
 	closeWait = 2 * time.Second
+	// goneWait is how long the last client of a drain may take to go: its goodbye, what is queued behind it, and a reading of what it still sends.
+	goneWait  = 3*closeWait + time.Second
+	goneEvery = 10 * time.Millisecond
 	// sendBuffer is the kernel's send buffer: with the default it grows to megabytes, which a client that has stopped reading fills
 	// before anybody notices.
 	sendBuffer = 64 << 10

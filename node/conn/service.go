@@ -237,7 +237,8 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// Drain refuses newcomers and closes all clients with 3001, in random order and evenly over the window.
+// Drain refuses newcomers and closes all clients with 3001, in random order and evenly over the window. It returns when the last one has gone,
+// for which each has the time that a goodbye may take.
 func (s *Service) Drain(ctx context.Context, window time.Duration) error {
 	s.draining.Store(true)
 	s.mu.Lock()
@@ -259,6 +260,17 @@ func (s *Service) Drain(ctx context.Context, window time.Duration) error {
 			}
 		}
 		c.close(byeShutdown)
+	}
+	deadline := time.Now().Add(goneWait)
+	for timer.Reset(goneEvery); s.count() > 0; timer.Reset(goneEvery) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case now := <-timer.C:
+			if now.After(deadline) {
+				return fmt.Errorf("%d connections have not gone within %v", s.count(), goneWait)
+			}
+		}
 	}
 	return nil
 }
