@@ -106,7 +106,7 @@ func (c *client) putLocked(f inFrame) bool {
 	if !c.working {
 		c.working = true
 		c.worker.Add(1)
-		c.s.hands.do(task{c, false})
+		c.s.hands.Do(task{c, false})
 	}
 	return true
 }

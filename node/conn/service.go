@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tideline/node/feed"
+	"tideline/node/hands"
 	"tideline/node/hub"
 	"tideline/shared/bus"
 	"tideline/shared/channel"
@@ -110,7 +111,7 @@ type Service struct {
 	operators map[string]operatorMethod // what of rpc is for operators
 
 	leaving   leaving
-	hands     *hands
+	hands     *hands.Hands[task]
 	bodies    bodies
 	strangers strangers
 
@@ -164,7 +165,7 @@ func New(o Options) (*Service, error) {
 	if o.PongTimeout >= o.PingInterval {
 		return nil, fmt.Errorf("conn: pong timeout %v must be under the ping interval %v", o.PongTimeout, o.PingInterval)
 	}
-	s := &Service{o: o, log: o.Log, clients: map[*client]struct{}{}, users: map[string]int{}, sessions: map[string]*client{}, hands: newHands(), closed: true, reads: make(chan struct{}, readsAtOnce),
+	s := &Service{o: o, log: o.Log, clients: map[*client]struct{}{}, users: map[string]int{}, sessions: map[string]*client{}, hands: hands.New(task.run), closed: true, reads: make(chan struct{}, readsAtOnce),
 		buckets: make([][]*client, max(4, int(o.PingInterval/tick)))}
 	s.operators = s.operatorMethods()
 	s.rpc = s.methods()
@@ -226,7 +227,7 @@ func (s *Service) Run(ctx context.Context) error {
 		c.close(byeShutdown)
 	}
 	s.readers.Wait()
-	s.hands.end()
+	s.hands.End()
 	stopLease()
 	<-leaseDone // it removes this node's members, with their leaves, those still in the queue among them
 	stopLeave()

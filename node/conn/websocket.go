@@ -15,6 +15,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"tideline/node/hands"
 	"tideline/node/hub"
 )
 
@@ -161,8 +162,8 @@ func (c *client) readWebSocket(ws *websocket.Conn) {
 // rest is all that runs for an idle connection: it waits until there is something to read, or until reading has failed or timed out, and leaves
 // the rest to a hand. It must stay shallow: a goroutine's stack never shrinks below 4 KiB once it has been that large.
 func (c *client) rest() {
-	_ = c.sock.raw.Read(readable) // reading gives the same error
-	c.s.hands.do(task{c, true})
+	_ = c.sock.raw.Read(hands.Readable) // reading gives the same error
+	c.s.hands.Do(task{c, true})
 }
 
 // readOn reads what has come, and leaves the connection to rest or takes it down.

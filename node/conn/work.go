@@ -23,6 +23,21 @@ const atOnce = 64
 // replyBatch is about how many bytes of data the replies of one frame may carry.
 const replyBatch = 16 << 10
 
+// task is reading a client's messages, or working its inbox off, by a hand.
+type task struct {
+	c    *client
+	read bool
+}
+
+func (t task) run() {
+	if t.read {
+		t.c.readOn()
+		return
+	}
+	t.c.work()
+	t.c.worker.Done()
+}
+
 // replies collects what goes back in one frame while there are more commands to run. The working goroutine owns it.
 type replies struct {
 	c    *client

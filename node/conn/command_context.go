@@ -6,63 +6,6 @@ import (
 	"time"
 )
 
-// handIdle is how long a goroutine waits for another client's commands before it ends.
-const handIdle = 2 * time.Second
-
-// hands are the goroutines that read what clients have sent and run their commands. One that is done takes the next client's task: its stack
-// has grown to what that needs, which otherwise is copied two or three times for each message of a mass reconnect. There are as many as
-// clients with something to do, and for a moment after.
-type hands struct {
-	tasks   chan task // taken by hands that are idle
-	over    chan struct{}
-	running sync.WaitGroup
-}
-
-// task is reading a client's messages, or working its inbox off.
-type task struct {
-	c    *client
-	read bool
-}
-
-func newHands() *hands { return &hands{tasks: make(chan task), over: make(chan struct{})} }
-
-// do gives a task to a hand.
-func (h *hands) do(t task) {
-	select {
-	case h.tasks <- t:
-	default:
-		h.running.Go(func() { h.run(t) })
-	}
-}
-
-func (h *hands) run(t task) {
-	idle := time.NewTimer(handIdle)
-	defer idle.Stop()
-	for {
-		if t.read {
-			t.c.readOn()
-		} else {
-			t.c.work()
-			t.c.worker.Done()
-		}
-		t = task{}
-		idle.Reset(handIdle)
-		select {
-		case t = <-h.tasks:
-		case <-idle.C:
-			return
-		case <-h.over:
-			return
-		}
-	}
-}
-
-// end waits for all hands. There are no clients any more.
-func (h *hands) end() {
-	close(h.over)
-	h.running.Wait()
-}
-
 // commandContext ends at its deadline or with its parent. What is needed for that is made when somebody waits for it: most commands
 // are done before anybody does.
 type commandContext struct {
