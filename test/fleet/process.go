@@ -26,7 +26,7 @@ const (
 	// startTimeout bounds the wait for a process to be ready. A binary built with -race on a busy machine takes seconds.
 	startTimeout = 60 * time.Second
 	// stopTimeout bounds the wait for a process to end by itself.
-	stopTimeout = 20 * time.Second
+	stopTimeout = 60 * time.Second
 	// keptLines of a process's output are remembered, the latest.
 	keptLines = 5000
 )
@@ -136,7 +136,13 @@ func (p *Process) Await(pattern string) []string {
 // AwaitAfter is Await for lines after a mark.
 func (p *Process) AwaitAfter(mark int, pattern string) []string {
 	p.t.Helper()
-	re, late := regexp.MustCompile(pattern), time.After(startTimeout)
+	return p.AwaitWithin(startTimeout, mark, pattern)
+}
+
+// AwaitWithin is AwaitAfter with a deadline of its own, for a program whose next line is a long way off.
+func (p *Process) AwaitWithin(within time.Duration, mark int, pattern string) []string {
+	p.t.Helper()
+	re, late := regexp.MustCompile(pattern), time.After(within)
 	for {
 		p.mu.Lock()
 		more := p.more
@@ -152,7 +158,7 @@ func (p *Process) AwaitAfter(mark int, pattern string) []string {
 			}
 			p.t.Fatalf("%s ended before it said %q:\n%s", p.Name, pattern, p.Tail())
 		case <-late:
-			p.t.Fatalf("%s did not say %q within %v:\n%s", p.Name, pattern, startTimeout, p.Tail())
+			p.t.Fatalf("%s did not say %q within %v:\n%s", p.Name, pattern, within, p.Tail())
 		}
 	}
 }
