@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tideline/node/conn"
+	"tideline/node/front"
 	"tideline/node/serverapi"
 	"tideline/shared/trace"
 )
@@ -110,8 +111,8 @@ func (n *Node) Run(ctx context.Context) error {
 	defer stop()
 	g, working := errgroup.WithContext(alive)
 	public, private := newHTTPServer(n.public(), n.log), newHTTPServer(n.private(), n.log)
-	g.Go(func() error { return serve(private, n.privateListener) })
-	g.Go(func() error { return serve(public, n.publicListener) })
+	g.Go(func() error { return n.serve(private, n.privateListener, "POST /api/") })
+	g.Go(func() error { return n.serve(public, n.publicListener, "GET "+conn.Path, "GET "+conn.PathUniWebSocket) })
 	g.Go(func() error {
 		if err := n.sockets.Run(working); err != nil && working.Err() == nil {
 			return fmt.Errorf("sockets: %w", err)
@@ -217,8 +218,11 @@ func (n *Node) awaitProbe(ctx, working context.Context) {
 	}
 }
 
-func serve(s *http.Server, l net.Listener) error {
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+// serve answers requests that begin with one of the lines in front of the server, where they cost little.
+func (n *Node) serve(s *http.Server, l net.Listener, lines ...string) error {
+	f := front.Listen(l, front.Options{Handler: s.Handler, Lines: lines, First: s.ReadHeaderTimeout, Idle: s.IdleTimeout, Log: n.log})
+	defer f.Wait() // Serve closes it
+	if err := s.Serve(f); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return nil
