@@ -2,6 +2,8 @@ package token
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -22,12 +24,12 @@ type Secrets struct {
 
 // NewSecrets needs at least one secret, each of at least MinSecretBytes. Its audience is Audience; see For.
 func NewSecrets(secrets []string, now func() time.Time) (*Secrets, error) {
-	keys, err := secretKeys(secrets)
+	keys, err := newSecretKeys(secrets)
 	if err != nil {
 		return nil, err
 	}
 	l := &secretList{}
-	l.keys.Store(&keys)
+	l.keys.Store(keys)
 	return newSecrets(l, now), nil
 }
 
@@ -66,7 +68,7 @@ func (s *Secrets) For(audience string) *Secrets {
 // Sign implements Signer.
 func (s *Secrets) Sign(c Claims) (string, error) {
 	keys := s.list.current(s.now())
-	t, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c.wire(s.audience, s.now())).SignedString(keys[0])
+	t, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c.wire(s.audience, s.now())).SignedString(keys.all[0])
 	if err != nil {
 		return "", fmt.Errorf("sign token: %w", err)
 	}
@@ -76,15 +78,18 @@ func (s *Secrets) Sign(c Claims) (string, error) {
 // Verify implements Verifier.
 func (s *Secrets) Verify(_ context.Context, raw string) (Claims, error) {
 	keys := s.list.current(s.now())
+	if c, ok := keys.ours(raw, s.audience, s.now()); ok {
+		return c, nil
+	}
 	return parse(raw, s.audience, []string{"HS256"}, s.now, func(*jwt.Token) (any, error) {
-		return jwt.VerificationKeySet{Keys: keys}, nil
+		return jwt.VerificationKeySet{Keys: keys.all}, nil
 	})
 }
 
 // secretList is what all audiences of one setting share.
 type secretList struct {
-	keys     atomic.Pointer[[]jwt.VerificationKey] // each a []byte
-	path     string                                // empty: never read again
+	keys     atomic.Pointer[secretKeys]
+	path     string // empty: never read again
 	complain func(error)
 
 	mu       sync.Mutex // one reader of the file at a time; others go on with what they have
@@ -92,7 +97,7 @@ type secretList struct {
 	text     string
 }
 
-func (l *secretList) current(now time.Time) []jwt.VerificationKey {
+func (l *secretList) current(now time.Time) *secretKeys {
 	if l.path != "" && l.mu.TryLock() {
 		if now.Sub(l.lookedAt) >= SecretsReread {
 			l.lookedAt = now
@@ -102,7 +107,7 @@ func (l *secretList) current(now time.Time) []jwt.VerificationKey {
 		}
 		l.mu.Unlock()
 	}
-	return *l.keys.Load()
+	return l.keys.Load()
 }
 
 // read loads the file; the caller holds mu or is the only one.
@@ -114,12 +119,12 @@ func (l *secretList) read() error {
 	if string(b) == l.text {
 		return nil
 	}
-	keys, err := secretKeys(splitSecrets(string(b)))
+	keys, err := newSecretKeys(splitSecrets(string(b)))
 	if err != nil {
 		return fmt.Errorf("token secrets in %s: %w", l.path, err)
 	}
 	l.text = string(b)
-	l.keys.Store(&keys)
+	l.keys.Store(keys)
 	return nil
 }
 
@@ -133,16 +138,24 @@ func splitSecrets(s string) []string {
 	return out
 }
 
-func secretKeys(secrets []string) ([]jwt.VerificationKey, error) {
+// secretKeys are the secrets in the forms in which they are used.
+type secretKeys struct {
+	all  []jwt.VerificationKey // each a []byte
+	macs []*sync.Pool          // of hash.Hash, HMAC-SHA256 with each
+}
+
+func newSecretKeys(secrets []string) (*secretKeys, error) {
 	if len(secrets) == 0 {
 		return nil, errors.New("no token secret")
 	}
-	keys := make([]jwt.VerificationKey, len(secrets))
+	keys := &secretKeys{}
 	for i, s := range secrets {
 		if len(s) < MinSecretBytes {
 			return nil, fmt.Errorf("token secret %d has %d bytes, at least %d are needed", i+1, len(s), MinSecretBytes)
 		}
-		keys[i] = []byte(s)
+		key := []byte(s)
+		keys.all = append(keys.all, key)
+		keys.macs = append(keys.macs, &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }})
 	}
 	return keys, nil
 }
