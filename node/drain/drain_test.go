@@ -78,7 +78,7 @@ func start(t *testing.T) (m *metadata, told chan string, stop func() error) {
 func (m *metadata) turns(t *testing.T, n int) {
 	t.Helper()
 	until := m.count() + n
-	for deadline := time.Now().Add(5 * time.Second); m.count() < until; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); m.count() < until; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the metadata is not asked any more")
 		}

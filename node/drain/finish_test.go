@@ -61,7 +61,7 @@ func (s *scene) state(path, value string) {
 func (s *scene) more(t *testing.T, n int) {
 	t.Helper()
 	until := s.tried() + n
-	for deadline := time.Now().Add(5 * time.Second); s.tried() < until; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); s.tried() < until; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d attempts, waiting for %d", s.tried(), until)
 		}

@@ -87,17 +87,19 @@ func TestAnUrgentFrameTakesTheWaitingAlong(t *testing.T) {
 		expect(t, readers[i], "subscribed")
 	}
 	w := r.h.workers[0]
-	done := make(chan struct{})
-	w.put(item{kind: settle, reply: func() []byte { // in the worker's goroutine: as if the channel were busy and its writes dear
+	reached, proceed := make(chan struct{}), make(chan struct{})
+	w.put(item{kind: settle, reply: func() []byte { // in the worker's goroutine, which goes on with what follows at once: as if the channel were busy and its writes dear
+		close(reached)
+		<-proceed
 		a := w.channels["wide"]
 		a.last, a.gap, w.schedule.cost = time.Now(), time.Millisecond, time.Millisecond
-		close(done)
 		return nil
 	}})
-	<-done
-	start := time.Now()
+	<-reached
 	r.publish("wide", 1)
 	s := r.enter(owners[7], "narrow", 0)
+	start := time.Now()
+	close(proceed)
 	expect(t, readers[7], "wide 1 x", "subscribed")
 	for i, rd := range readers {
 		if i != 7 {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type sockets struct {
 	mu     sync.Mutex
 	status conn.Status
-	slow   time.Duration // how long Status takes
+	hang   chan struct{} // when not nil, Status waits until it is closed
 	events []string
 	fail   chan error
 	drain  func(ctx context.Context, window time.Duration) error
@@ -80,11 +81,17 @@ func (s *sockets) Drain(ctx context.Context, window time.Duration) error {
 	return nil
 }
 
-func (s *sockets) Status(context.Context) conn.Status {
-	time.Sleep(s.slow)
+func (s *sockets) Status(ctx context.Context) conn.Status {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.status
+	status, hang := s.status, s.hang
+	s.mu.Unlock()
+	if hang != nil {
+		select {
+		case <-hang:
+		case <-ctx.Done():
+		}
+	}
+	return status
 }
 
 func (s *sockets) set(status conn.Status) {
@@ -126,8 +133,8 @@ func start(t *testing.T, s *sockets, want State, change func(*Options)) *node {
 		select {
 		case err := <-ended:
 			return err
-		case <-time.After(10 * time.Second):
-			return errors.New("the node has not ended within 10 s")
+		case <-time.After(patience):
+			return fmt.Errorf("the node has not ended within %v", patience)
 		}
 	})
 	t.Cleanup(func() { stop(); http.DefaultClient.CloseIdleConnections() })
@@ -135,12 +142,15 @@ func start(t *testing.T, s *sockets, want State, change func(*Options)) *node {
 	return &node{n, s, "http://" + o.Public.Addr().String(), "http://" + o.Private.Addr().String(), stop}
 }
 
+// patience is how long a test waits for what comes at once unless the machine has other things to do.
+const patience = 30 * time.Second
+
 func await(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 5 s: %s", what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
@@ -157,7 +167,9 @@ func do(t *testing.T, method, url string) (*http.Response, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := http.DefaultClient.Do(r)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	res, err := http.DefaultClient.Do(r.WithContext(ctx))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,31 +236,48 @@ func TestHealthTellsEachCheckAndRedisAwayIsOnlyDegraded(t *testing.T) {
 }
 
 func TestAHangingRedisDoesNotSlowHealthChecksDown(t *testing.T) {
-	n := start(t, &sockets{status: healthy, slow: time.Second}, Ready, nil)
-	began := time.Now()
+	s := &sockets{status: healthy}
+	n := start(t, s, Ready, nil)
+	s.mu.Lock()
+	s.hang = make(chan struct{}) // for good
+	s.mu.Unlock()
 	for range 5 {
 		if res, body := get(t, n.private+"/readyz"); res.StatusCode != 200 {
 			t.Errorf("%d %s", res.StatusCode, body)
 		}
 	}
-	if d := time.Since(began); d > 500*time.Millisecond {
-		t.Errorf("five checks took %v", d)
-	}
 }
 
 func TestStartingNodeIsNotReadyUntilItHasWaitedForRedis(t *testing.T) {
-	s := &sockets{}
-	n := start(t, s, Starting, nil)
-	if res, body := get(t, n.private+"/readyz"); res.StatusCode != 503 || !strings.Contains(body, `"status":"starting"`) {
-		t.Errorf("%d %s", res.StatusCode, body)
-	}
-	if res, body := get(t, n.private+"/health/websocket"); res.StatusCode != 503 || !strings.Contains(body, `"unhealthy"`) {
-		t.Errorf("%d %s", res.StatusCode, body)
-	}
-	if res, _ := get(t, n.private+"/healthz"); res.StatusCode != 200 {
-		t.Errorf("healthz %d: the process can answer", res.StatusCode)
-	}
-	await(t, "ready without Redis", func() bool { return n.State() == Ready })
+	synctest.Test(t, func(t *testing.T) {
+		n, err := New(Options{NodeID: "n1", Sockets: &sockets{}, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler), Page: http.NotFoundHandler(),
+			Public: newPipeListener(), Private: newPipeListener()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- n.Run(ctx) }()
+		private := n.private()
+		answers := func(path string, status int, part string) {
+			t.Helper()
+			res := httptest.NewRecorder()
+			private.ServeHTTP(res, httptest.NewRequest("GET", path, nil))
+			if res.Code != status || !strings.Contains(res.Body.String(), part) {
+				t.Errorf("%s answers %d %s, want %d and %s", path, res.Code, res.Body, status, part)
+			}
+		}
+		time.Sleep(startWait - time.Second)
+		answers("/readyz", 503, `"status":"starting"`)
+		answers("/health/websocket", 503, `"unhealthy"`)
+		answers("/healthz", 200, "") // the process can answer
+		time.Sleep(2 * time.Second)
+		answers("/readyz", 200, `"status":"degraded"`)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // The drain's order, with the times of a real deployment on a fake clock.

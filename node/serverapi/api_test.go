@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -26,7 +27,13 @@ import (
 	"tideline/test/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// These tests wait for deadlines and servers more than they compute.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	secret = "0123456789abcdef0123456789abcdef"
@@ -124,7 +131,7 @@ func fleet(t *testing.T, change func(*conn.Options)) (n1, n2 *node) {
 
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not in time: %s", what)
 		}
@@ -149,7 +156,7 @@ func (n *node) post(path, body string, headers ...string) (int, string) {
 
 func do(t *testing.T, r *http.Request) (int, string) {
 	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
 	res, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -255,7 +262,7 @@ func (c *client) subscribe(name string) {
 }
 
 func (c *client) read() ([]byte, error) {
-	if err := c.ws.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.ws.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		return nil, err
 	}
 	_, data, err := c.ws.ReadMessage()
@@ -329,6 +336,7 @@ func (c *client) wantClose(code int, reason string) {
 }
 
 func TestPublicationsArriveOnTheOtherNode(t *testing.T) {
+	t.Parallel()
 	n1, n2 := fleet(t, nil)
 	ann := n2.connect(token.Claims{User: "ann"})
 	ann.subscribe("open:a")
@@ -379,6 +387,7 @@ func TestPublicationsArriveOnTheOtherNode(t *testing.T) {
 }
 
 func TestOrdersReachAClientOnTheOtherNode(t *testing.T) {
+	t.Parallel()
 	n1, n2 := fleet(t, nil)
 	ann := n2.connect(token.Claims{User: "ann", Session: "s1"})
 	other := n2.connect(token.Claims{User: "ann"})
@@ -429,28 +438,46 @@ func TestOrdersReachAClientOnTheOtherNode(t *testing.T) {
 	last.wantClose(3503, "force disconnect")
 }
 
-// A refreshed connection outlives its token, and one whose new end has come does not live on.
-func TestRefreshMovesTheEnd(t *testing.T) {
-	n1, n2 := fleet(t, func(o *conn.Options) {
-		o.PingInterval, o.PongTimeout, o.ExpiredGrace = 2*time.Second, time.Second, time.Second
-	})
-	soon := n2.connect(token.Claims{User: "ann"})
-	n1.call("subscribe", fmt.Sprintf(`{"user":"ann","channel":"plain:a","expire_at":%d}`, time.Now().Add(2*time.Second).Unix()), `{"result":{"total":1}}`)
-	soon.want(`{"push":{"channel":"plain:a","subscribe":{}}}`)
-	soon.want(`{"push":{"channel":"plain:a","unsubscribe":{"code":2501}}}`)
-	n1.call("refresh", fmt.Sprintf(`{"user":"ann","expire_at":%d}`, time.Now().Add(2*time.Second).Unix()), `{"result":{"total":1}}`)
-	soon.want(`{"push":{"refresh":{"expires":true}}}`)
-	soon.wantClose(3005, "connection expired")
-	late := n2.connect(token.Claims{User: "ann", Expires: time.Now().Add(time.Second)})
+// hasty is a fleet that looks for what has expired every two seconds.
+func hasty(o *conn.Options) {
+	o.PingInterval, o.PongTimeout, o.ExpiredGrace = 2*time.Second, 1900*time.Millisecond, time.Second
+}
+
+// soon is when something ends that the machine must have set up by then, whatever else it does.
+const soon = 6 * time.Second
+
+// A subscription whose end has come does not live on, nor does a connection that was given a new end.
+func TestRefreshBringsTheEndNearer(t *testing.T) {
+	t.Parallel()
+	n1, n2 := fleet(t, hasty)
+	ann := n2.connect(token.Claims{User: "ann"})
+	n1.call("subscribe", fmt.Sprintf(`{"user":"ann","channel":"plain:a","expire_at":%d}`, time.Now().Add(soon).Unix()), `{"result":{"total":1}}`)
+	ann.want(`{"push":{"channel":"plain:a","subscribe":{}}}`)
+	ann.want(`{"push":{"channel":"plain:a","unsubscribe":{"code":2501}}}`)
+	n1.call("refresh", fmt.Sprintf(`{"user":"ann","expire_at":%d}`, time.Now().Add(soon).Unix()), `{"result":{"total":1}}`)
+	ann.want(`{"push":{"refresh":{"expires":true}}}`)
+	ann.wantClose(3005, "connection expired")
+}
+
+// A refreshed connection outlives its token.
+func TestRefreshMovesTheEndAway(t *testing.T) {
+	t.Parallel()
+	n1, n2 := fleet(t, hasty)
+	end := time.Now().Add(soon)
+	ann := n2.connect(token.Claims{User: "ann", Expires: end})
 	n1.call("refresh", `{"user":"ann"}`, `{"result":{"total":1}}`)
-	late.want(`{"push":{"refresh":{}}}`)
-	late.subscribe("open:a")
-	late.pings(3) // with the last of them its token would have ended it
+	ann.want(`{"push":{"refresh":{}}}`)
+	ann.subscribe("open:a")
+	for time.Until(end.Add(time.Second)) > 0 { // the grace
+		ann.pings(1)
+	}
+	ann.pings(2) // with the second at the latest its token would have ended it
 	n1.call("publish", `{"channel":"open:a","data":1}`, `{"result":{}}`)
-	late.want(`{"push":{"pub":{"data":1}}}`)
+	ann.want(`{"push":{"pub":{"data":1}}}`)
 }
 
 func TestAsking(t *testing.T) {
+	t.Parallel()
 	n1, n2 := fleet(t, nil)
 	ann, bob := n1.connect(token.Claims{User: "ann"}), n2.connect(token.Claims{User: "bob"})
 	ann.subscribe("open:a")
@@ -487,6 +514,7 @@ func TestAsking(t *testing.T) {
 }
 
 func TestHistoryAndItsRemoval(t *testing.T) {
+	t.Parallel()
 	n1, n2 := fleet(t, nil)
 	ann := n2.connect(token.Claims{User: "ann"})
 	ann.subscribe("open:a")

@@ -36,6 +36,7 @@ func page(t *testing.T, path string) (text string, blocks [][2]string) {
 
 // The commands of docs/server-api.md are run by a shell, in the page's order, against one node.
 func TestPageCommands(t *testing.T) {
+	t.Parallel()
 	_, protocol := page(t, "../../docs/protocol.md")
 	i := slices.IndexFunc(protocol, func(b [2]string) bool { return b[0] == "json channels" })
 	if i < 0 {
@@ -61,7 +62,7 @@ func TestPageCommands(t *testing.T) {
 		if i+1 == len(blocks) || blocks[i+1][0] != "json" {
 			t.Fatalf("no answers to %s", b[1])
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		sh := exec.CommandContext(ctx, "sh", "-eu", "-c", b[1])
 		sh.Env = append(os.Environ(), "API="+n.url+"/api", "KEY="+strings.ReplaceAll(key, " ", "-"), "CLIENT="+ann.id)
 		var stderr bytes.Buffer

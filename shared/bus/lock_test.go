@@ -25,6 +25,14 @@ func mustAcquire(t testing.TB, b *Bus, channel, name string, o LockOptions) *Loc
 	return l
 }
 
+// mayGoOn reports whether the holder of a lock may still believe that it is its own: by the clock, since the goroutine that ends the lock's context may
+// have had no turn yet.
+func (l *Lock) mayGoOn() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.held.Err() == nil && time.Now().Before(l.until)
+}
+
 func testLock(t *testing.T, o Options) {
 	b := openTest(t, o)
 	ctx := t.Context()
@@ -52,7 +60,7 @@ func testLock(t *testing.T, o Options) {
 	if err := first.Renew(ctx); err != nil {
 		t.Errorf("renew: %v", err)
 	}
-	if left := b.client.PTTL(ctx, b.lockKey(room, name)).Val(); left <= limit.LockTTL-time.Second || left > limit.LockTTL {
+	if left := b.client.PTTL(ctx, b.lockKey(room, name)).Val(); left <= limit.LockTTL/3 || left > limit.LockTTL {
 		t.Errorf("lock lasts %v", left)
 	}
 
@@ -98,12 +106,13 @@ func testLockOfAPausedHolder(t *testing.T, o Options) {
 	paused := mustAcquire(t, b, room, "tail", quick)
 	var next *Lock
 	eventually(t, func() (err error) {
-		next, err = b.Acquire(t.Context(), room, "tail", quick)
-		if err == nil && paused.Context().Err() == nil {
-			t.Error("the lock was another's while its holder's context lived")
+		next, err = b.Acquire(t.Context(), room, "tail", LockOptions{})
+		if err == nil && paused.mayGoOn() {
+			t.Error("the lock was another's while its holder went on")
 		}
 		return err
 	})
+	<-paused.Context().Done()
 	if err := context.Cause(paused.Context()); !errors.Is(err, ErrFenced) {
 		t.Errorf("cause %v, want ErrFenced", err)
 	}
@@ -117,59 +126,74 @@ func testLockOfAPausedHolder(t *testing.T, o Options) {
 	}
 }
 
-// Contenders take turns, and never two at a time, although each holds the lock for longer than its TTL.
+// Contenders take turns, and never two at a time, although each holds the lock for longer than its TTL. Whoever loses it, which a machine that stands
+// still brings about, has had no turn.
 func TestHoldIsExclusive(t *testing.T) {
 	t.Parallel()
 	b := openTest(t, Options{URL: redistest.Start(t).URL()})
-	var holders, turns, refused atomic.Int64
+	var turns, refused, lost atomic.Int64
+	var mu sync.Mutex
+	var holder *Lock
 	var contenders sync.WaitGroup
 	for range 3 {
 		contenders.Go(func() {
 			eventually(t, func() error {
 				err := b.Hold(t.Context(), "logs:x", "tail", quick, func(ctx context.Context, l *Lock) error {
-					if holders.Add(1) != 1 {
+					mu.Lock()
+					if holder != nil && holder.mayGoOn() {
 						t.Error("two holders")
 					}
-					defer holders.Add(-1)
+					holder = l
+					mu.Unlock()
 					if !sleep(ctx, quick.TTL+quick.Renew) {
-						t.Errorf("lost: %v", context.Cause(ctx))
+						return context.Cause(ctx)
 					}
-					turns.Add(1)
 					return nil
 				})
-				if errors.Is(err, ErrHeld) {
+				switch {
+				case err == nil:
+					turns.Add(1)
+				case errors.Is(err, ErrHeld):
 					refused.Add(1)
+				case errors.Is(err, ErrFenced):
+					lost.Add(1)
+				default:
+					t.Error(err)
 				}
 				return err
 			})
 		})
 	}
 	contenders.Wait()
-	t.Logf("%d turns, %d refusals", turns.Load(), refused.Load())
+	t.Logf("%d turns, %d refusals, lost %d times", turns.Load(), refused.Load(), lost.Load())
 	if turns.Load() != 3 {
 		t.Errorf("%d turns, want 3", turns.Load())
 	}
 }
 
-// Redis stops answering: work is told to stop within the TTL, and Hold says why.
+// Redis stops answering: work is told to stop before anybody else can have the lock, and Hold says why.
 func TestHoldWhenRedisGoesAway(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	b := openTest(t, Options{URL: s.URL()})
-	var held time.Time
-	var stopped time.Duration
+	proxy := redistest.StartProxy(t, s.Addr())
+	b, other := openTest(t, Options{URL: proxy.URL()}), openTest(t, Options{URL: s.URL()})
 	err := b.Hold(t.Context(), "logs:x", "tail", quick, func(ctx context.Context, l *Lock) error {
-		held = time.Now()
-		s.Pause()
+		proxy.Pause()
+		eventually(t, func() error {
+			next, err := other.Acquire(t.Context(), "logs:x", "tail", LockOptions{})
+			if err != nil {
+				return err
+			}
+			if l.mayGoOn() {
+				t.Error("the lock was another's while the work went on")
+			}
+			return next.Release(t.Context())
+		})
 		<-ctx.Done()
-		stopped = time.Since(held)
 		return ctx.Err()
 	})
-	s.Resume()
+	proxy.Resume()
 	wantErr(t, err, ErrFenced)
-	if stopped >= quick.TTL {
-		t.Errorf("work was stopped after %v, the lock lasts %v", stopped, quick.TTL)
-	}
 }
 
 func TestHoldEndsWithItsContext(t *testing.T) {
@@ -177,7 +201,7 @@ func TestHoldEndsWithItsContext(t *testing.T) {
 	b := openTest(t, Options{URL: redistest.Start(t).URL()})
 	ctx, cancel := context.WithCancel(t.Context())
 	failed := errors.New("work failed")
-	err := b.Hold(ctx, "logs:x", "tail", quick, func(ctx context.Context, _ *Lock) error {
+	err := b.Hold(ctx, "logs:x", "tail", LockOptions{}, func(ctx context.Context, _ *Lock) error {
 		cancel()
 		<-ctx.Done()
 		return failed
@@ -186,7 +210,7 @@ func TestHoldEndsWithItsContext(t *testing.T) {
 	if errors.Is(err, ErrFenced) {
 		t.Errorf("%v: the lock was not lost", err)
 	}
-	next := mustAcquire(t, b, "logs:x", "tail", quick) // released at once
+	next := mustAcquire(t, b, "logs:x", "tail", LockOptions{}) // released at once
 	if err := next.Release(t.Context()); err != nil {
 		t.Error(err)
 	}

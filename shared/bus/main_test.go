@@ -71,12 +71,7 @@ func eachServer(t *testing.T, suite func(t *testing.T, o Options)) {
 // eventually polls until f answers nil.
 func eventually(t testing.TB, f func() error) {
 	t.Helper()
-	eventuallyWithin(t, testTimeout, f)
-}
-
-func eventuallyWithin(t testing.TB, within time.Duration, f func() error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), within)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -87,7 +82,7 @@ func eventuallyWithin(t testing.TB, within time.Duration, f func() error) {
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("still not after %v: %v", within, err)
+			t.Fatalf("still not after %v: %v", testTimeout, err)
 		case <-tick.C:
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"tideline/shared/limit"
 	"tideline/test/redistest"
 )
 
@@ -86,7 +87,7 @@ func suiteMany(t *testing.T, b *Bus) {
 		s.Unsubscribe(c)
 	}
 	eventually(t, func() error {
-		n, err := subscriptions(b)
+		n, err := subscriptions(b, "chat:many")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,15 +99,15 @@ func suiteMany(t *testing.T, b *Bus) {
 	r.check(t)
 }
 
-// subscriptions counts the channels of type c: that the servers have subscribers for, probes aside.
-func subscriptions(b *Bus) (int, error) {
+// subscriptions counts the channels with that beginning that the servers have subscribers for.
+func subscriptions(b *Bus, prefix string) (int, error) {
 	n := 0
 	var mu sync.Mutex
 	count := func(names []string) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, name := range names {
-			if strings.Contains(name, ":c:chat:many") {
+			if strings.Contains(name, ":c:"+prefix) {
 				n++
 			}
 		}
@@ -174,6 +175,22 @@ func suiteFlips(t *testing.T, b *Bus) {
 		})
 	}
 	// What is not wanted falls silent.
+	left := 0
+	for _, w := range wanted {
+		if w {
+			left++
+		}
+	}
+	eventually(t, func() error {
+		n, err := subscriptions(b, "chat:flip")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n != left {
+			return fmt.Errorf("%d channels are subscribed, %d are wanted", n, left)
+		}
+		return nil
+	})
 	for i := range channels {
 		name := fmt.Sprintf("chat:flip%d", i)
 		if wanted[i] {
@@ -256,9 +273,10 @@ func suiteFullInbox(t *testing.T, b *Bus) {
 	for i := range 50 {
 		mustPublish(t, b, Publication{Channel: "chat:full", Data: fmt.Append(nil, i)})
 	}
+	// All 50 have come: one is being handled and 9 wait behind it, 10 are in the inbox, the rest was dropped.
 	eventually(t, func() error {
-		if b.Stats().Overflowed == before {
-			return errors.New("nothing was dropped yet")
+		if n := b.Stats().Overflowed - before; n < 50-20 {
+			return fmt.Errorf("%d were dropped", n)
 		}
 		return nil
 	})
@@ -270,8 +288,7 @@ func suiteFullInbox(t *testing.T, b *Bus) {
 	if _, interrupted := r.counts("chat:full"); interrupted == 0 {
 		t.Error("messages were dropped and the channel was not interrupted")
 	}
-	heard := len(r.messages("chat:full"))
-	if heard > 40 {
+	if heard := len(r.messages("chat:full")); heard > 20 {
 		t.Errorf("heard %d of 50 with an inbox of 10", heard)
 	}
 	// What is still on its way may fill the inbox again; then it is told again.
@@ -393,7 +410,7 @@ func TestUnconfirmedSubscribeRebuilds(t *testing.T) {
 	publisher := openTest(t, Options{URL: server.URL()})
 	b := openTest(t, Options{URL: proxy.URL()})
 	r := newRecorder()
-	s := follow(t, b, r, func(tn *tuning) { tn.confirm, tn.probeEvery = 200*time.Millisecond, time.Hour })
+	s := follow(t, b, r, func(tn *tuning) { tn.confirm, tn.probeEvery = limit.SubscribeConfirm, time.Hour })
 	s.Subscribe("chat:first")
 	r.confirmedTimes(t, 1, "chat:first")
 	proxy.PauseAnswers()
@@ -402,11 +419,11 @@ func TestUnconfirmedSubscribeRebuilds(t *testing.T) {
 		if b.Stats().Unconfirmed == 0 {
 			return errors.New("nobody has noticed")
 		}
+		if _, interrupted := r.counts("chat:first"); interrupted != 1 { // counted first, and told then
+			return fmt.Errorf("the connection was given up and its other channel was interrupted %d times", interrupted)
+		}
 		return nil
 	})
-	if _, interrupted := r.counts("chat:first"); interrupted != 1 {
-		t.Errorf("the connection was given up and its other channel was interrupted %d times", interrupted)
-	}
 	if confirmed, _ := r.counts("chat:second"); confirmed != 0 {
 		t.Error("confirmed without the server")
 	}
@@ -430,16 +447,21 @@ func TestLostProbeRebuilds(t *testing.T) {
 	proxy := redistest.StartProxy(t, old.Addr())
 	b := openTest(t, Options{URL: proxy.URL()})
 	r := newRecorder()
-	s := follow(t, b, r, func(tn *tuning) { tn.probeEvery, tn.probeTimeout = 50*time.Millisecond, 100*time.Millisecond })
+	s := follow(t, b, r, func(tn *tuning) { tn.probeEvery, tn.probeTimeout = 50*time.Millisecond, limit.ProbeTimeout })
 	s.Subscribe("chat:isolated")
 	r.confirmedTimes(t, 1, "chat:isolated")
 	// The address leads to another server now; command connections go there, the subscriber's stays with the old one and is green.
 	proxy.Target(other.Addr())
 	old.Do("CLIENT", "KILL", "TYPE", "normal")
 	r.confirmedTimes(t, 2, "chat:isolated")
-	mustPublish(t, b, text("chat:isolated", "x"))
-	r.hears(t, "chat:isolated", "x")
-	if b.Stats().ProbesLost == 0 || s.Health().Rebuilt != 1 {
+	eventually(t, func() error { // a machine that stands still may have cost a connection before: then there is one more
+		mustPublish(t, b, text("chat:isolated", "x"))
+		if len(r.messages("chat:isolated")) == 0 {
+			return errors.New("not heard")
+		}
+		return nil
+	})
+	if b.Stats().ProbesLost == 0 || s.Health().Rebuilt == 0 {
 		t.Errorf("probes lost %d, rebuilt %d", b.Stats().ProbesLost, s.Health().Rebuilt)
 	}
 	r.check(t)
