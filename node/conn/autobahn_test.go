@@ -287,7 +287,7 @@ func (n *node) bare(t *testing.T) *bare {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(2 * patience)); err != nil {
 		t.Fatal(err)
 	}
 	b := &bare{c, bufio.NewReader(c)}
@@ -389,7 +389,7 @@ func TestCompression(t *testing.T) {
 		if agreed := strings.Contains(res.Header.Get("Sec-Websocket-Extensions"), "permessage-deflate"); agreed != offer {
 			t.Errorf("offered %v, agreed %v", offer, agreed)
 		}
-		if err := ws.SetReadDeadline(time.Now().Add(15 * time.Second)); err != nil {
+		if err := ws.SetReadDeadline(time.Now().Add(2 * patience)); err != nil {
 			t.Fatal(err)
 		}
 		r := &raw{t: t, ws: ws}

@@ -29,7 +29,7 @@ func TestASlowReaderOfAStream(t *testing.T) {
 			}
 			data := `"` + strings.Repeat("x", 60<<10) + `"`
 			most, i := int64(0), 0
-			for deadline := time.Now().Add(15 * time.Second); len(n.slowClients()) == 0; i++ {
+			for deadline := time.Now().Add(patience); len(n.slowClients()) == 0; i++ {
 				n.publish(t, "chat:a", data)
 				fast.want(fmt.Sprintf(`{"push":{"channel":"chat:a","pub":{"offset":%d}}}`, i+1))
 				most = max(most, n.hub.QueuedBytes())
@@ -72,7 +72,7 @@ func TestBodiesAreBounded(t *testing.T) {
 	if _, err := fmt.Fprintf(hold, "POST %s HTTP/1.1\r\nHost: node\r\nContent-Length: 100\r\n\r\n{", PathEmulation); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); n.bodies.bytes.Load() != 100; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); n.bodies.bytes.Load() != 100; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the body is not being read")
 		}

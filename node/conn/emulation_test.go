@@ -119,7 +119,7 @@ func TestCommandsThatReachNobody(t *testing.T) {
 	if status := s.post(text); status != 503 {
 		t.Errorf("with Redis away, through another node: %d", status)
 	}
-	if took := time.Since(started); took > limit.CommandBudget+5*time.Second {
+	if took := time.Since(started); took > 4*limit.CommandBudget {
 		t.Errorf("which took %v", took)
 	}
 	s.emulation = n1.emulationURL()
@@ -261,7 +261,7 @@ func TestAStreamIsLeftWhileRequestsWait(t *testing.T) {
 				}
 			})
 		}
-		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 			c.mu.Lock()
 			full := c.inboxSize+len(filler) > inboxMessages*n.o.MessageBytes
 			c.mu.Unlock()

@@ -106,7 +106,7 @@ func TestWhatWasSentBeforeACloseIsDone(t *testing.T) {
 		}
 	}
 	var top bus.Position
-	for deadline := time.Now().Add(10 * time.Second); top.Offset < 20; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); top.Offset < 20; time.Sleep(5 * time.Millisecond) {
 		tops, errs := n.bus.Positions(t.Context(), []string{"open:a"})
 		if errs[0] != nil {
 			t.Fatal(errs[0])

@@ -19,7 +19,7 @@ func fleet(t *testing.T, change func(*Options)) (n1, n2 *node) {
 	t.Helper()
 	redis := startRedis(t)
 	n1, n2 = startNode(t, redis.Addr(), "n1", change), startNode(t, redis.Addr(), "n2", change)
-	for deadline := time.Now().Add(10 * time.Second); ; { // until both listen to surveys
+	for deadline := time.Now().Add(patience); ; { // until both listen to surveys
 		all, err := n1.survey(t.Context(), surveyConnections, Order{})
 		if err == nil && len(all.Missing) == 0 {
 			return n1, n2
@@ -74,7 +74,11 @@ func TestAnOperatorDrainsANode(t *testing.T) {
 	op := n1.connect(t, operatorClaims)
 	op.send(`{"id":2,"rpc":{"method":"drain","data":{"node":"n2"}}}`)
 	op.want(`{"id":2,"rpc":{"data":{"total":1}}}`)
-	<-ordered
+	select {
+	case <-ordered:
+	case <-time.After(patience):
+		t.Error("never ordered")
+	}
 }
 
 func TestRevocationReachesEveryNode(t *testing.T) {
@@ -116,7 +120,7 @@ func TestConnectionsPerUserAndAddress(t *testing.T) {
 	n1, n2 := fleet(t, func(o *Options) { o.ConnectionsPerUser, o.ConnectionsPerIP = 3, 6 })
 	known := func(n *node, user string, want int) {
 		t.Helper()
-		for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 			if got, ok := n.lease.Counts().User(user); ok && got == want {
 				return
 			}

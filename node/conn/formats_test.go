@@ -193,7 +193,7 @@ func TestFormatIsAgreedOn(t *testing.T) {
 			if got := ws.Subprotocol(); got != c.echoed {
 				t.Errorf("echoed %q, want %q", got, c.echoed)
 			}
-			ws.SetReadDeadline(time.Now().Add(15 * time.Second))
+			ws.SetReadDeadline(time.Now().Add(2 * patience))
 			r := &raw{t: t, ws: ws, format: c.format}
 			r.send(`{"id":1,"connect":{}}`)
 			r.want(`{"id":1,"error":{"code":101}}`)

@@ -64,7 +64,7 @@ func TestAnOrderWaitsForTheSubscribeBeforeIt(t *testing.T) {
 	c := n.only(t)
 	for i := range 50 {
 		r.send(fmt.Sprintf(`{"id":%d,"subscribe":{"channel":"system"}}`, i+2))
-		for deadline := time.Now().Add(5 * time.Second); !c.subscribing("system"); {
+		for deadline := time.Now().Add(patience); !c.subscribing("system"); {
 			if time.Now().After(deadline) {
 				t.Fatal("the subscribe has not begun")
 			}
@@ -89,7 +89,7 @@ func (c *client) subscribing(name string) bool {
 // only is the node's one client, once it is connected: its peer may hear of the connection before the node counts it.
 func (n *node) only(t *testing.T) *client {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		found := n.matching(Query{})
 		if len(found) == 1 {
 			return found[0]
@@ -154,7 +154,7 @@ func TestARefusedRecoveryLeavesNothing(t *testing.T) {
 func TestAConnectThatFailedCanBeRepeated(t *testing.T) {
 	redis := redistest.Start(t)
 	proxy := redistest.StartProxy(t, fmt.Sprintf("127.0.0.1:%d", redis.Port))
-	n := startNode(t, proxy.Addr(), "n1", nil)
+	n := startNode(t, proxy.Addr(), "n1", func(o *Options) { o.HandshakeTimeout = 2 * patience })
 	raw := n.token(t, token.Claims{User: "ann", Channels: []string{"system", "user:#ann"}})
 	r := n.dial(t)
 	warm := n.connect(t, token.Claims{User: "bob"}) // so that one of the channels needs nothing of Redis
@@ -164,7 +164,7 @@ func TestAConnectThatFailedCanBeRepeated(t *testing.T) {
 	r.send(fmt.Sprintf(`{"id":1,"connect":{"token":%q}}`, raw))
 	r.want(`{"id":1,"error":{"code":100,"temporary":true}}`)
 	proxy.Resume()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		r.send(fmt.Sprintf(`{"id":2,"connect":{"token":%q}}`, raw))
 		got := r.want(`{"id":2}`)
 		if res, ok := got["connect"].(map[string]any); ok {
@@ -194,15 +194,16 @@ func TestConnectIsAnsweredBeforeASubscribeThatWaitsForRedis(t *testing.T) {
 		start := time.Now()
 		r.send(frame)
 		r.want(`{"id":1,"connect":{}}`)
-		if took := time.Since(start); took > limit.CommandBudget/2 {
-			t.Errorf("%d subscribes: connect was answered after %v", subscribes, took)
-		}
+		answered := time.Now()
 		r.send(`{"id":3,"rpc":{"method":"time"}}`)
 		for range subscribes {
 			r.want(`{"id":2,"error":{"code":100,"temporary":true}}`)
 		}
+		if after := time.Since(answered); after < limit.CommandBudget/10 {
+			t.Errorf("%d subscribes: connect was answered with them, %v before", subscribes, after)
+		}
 		r.want(`{"id":3,"rpc":{}}`)
-		if took := time.Since(start); took < limit.CommandBudget || took > 2*limit.CommandBudget {
+		if took := time.Since(start); took < limit.CommandBudget || took > 4*limit.CommandBudget {
 			t.Errorf("%d subscribes: all was answered after %v", subscribes, took)
 		}
 		proxy.Resume()
@@ -234,14 +235,15 @@ func TestRevocationReachesANodeThatWasCutOff(t *testing.T) {
 		}
 	}
 	a.wantClose(3503)
-	if took := time.Since(start); took > time.Second {
-		t.Errorf("a connected node took %v", took)
+	if took := time.Since(start); took > limit.PositionCheckEvery/2 {
+		t.Errorf("a connected node took %v: it was not told", took)
 	}
 	b.send(`{"id":3,"rpc":{"method":"time"}}`)
 	b.want(`{"id":3,"rpc":{}}`) // it can't know
 	proxy.Refuse(false)
+	back := time.Now()
 	b.wantClose(3503)
-	if took := time.Since(start); took > limit.PositionCheckEvery {
+	if took := time.Since(back); took > limit.PositionCheckEvery {
 		t.Errorf("the node took %v after it was back", took)
 	}
 	member.want(`{"push":{"channel":"open:a","unsubscribe":{"code":2000}}}`)

@@ -125,7 +125,7 @@ func (s *stream) open(r *http.Request) {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { tcp.Close() })
-	if err := tcp.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
+	if err := tcp.SetDeadline(time.Now().Add(2 * patience)); err != nil {
 		s.t.Fatal(err)
 	}
 	if err := r.Write(tcp); err != nil {

@@ -33,7 +33,7 @@ func (s told) want(t *testing.T, want string) {
 		if got != want {
 			t.Errorf("told %q, want %q", got, want)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Errorf("never told %q", want)
 	}
 }

@@ -86,7 +86,7 @@ func TestAClientCannotForgeTags(t *testing.T) {
 	}
 	second.want(`{"push":{"channel":"chat:a","pub":{"tags":{"traceparent":"` + otherSpan + `"}}}}`)
 	// The span ends after the write that the test has read.
-	for deadline := time.Now().Add(5 * time.Second); len(collector.Trace(otherTrace)) == 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); len(collector.Trace(otherTrace)) == 0 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 	}
 	tracing.Close()
 	spans := collector.Trace(otherTrace)

@@ -24,7 +24,7 @@ func (n *node) listener(t *testing.T, connect string) *raw {
 		t.Fatal(err, res)
 	}
 	t.Cleanup(func() { ws.Close() })
-	ws.SetReadDeadline(time.Now().Add(15 * time.Second))
+	ws.SetReadDeadline(time.Now().Add(2 * patience))
 	return &raw{t: t, ws: ws, format: formatUniJSON}
 }
 
@@ -107,14 +107,14 @@ func TestUniListens(t *testing.T) {
 
 // Every reason for which there is no connection has a code, in a push and in the close frame.
 func TestUniIsRefused(t *testing.T) {
-	n := startNode(t, startRedis(t).Addr(), "n1", func(o *Options) { o.HandshakeTimeout = 300 * time.Millisecond; o.ChannelsPerClient = 3 })
+	redis := startRedis(t)
+	n := startNode(t, redis.Addr(), "n1", func(o *Options) { o.ChannelsPerClient = 3 })
 	ann := token.Claims{User: "ann"}
 	over := token.Claims{User: "ann", Expires: time.Now().Add(-time.Minute)}
 	for _, c := range []struct {
 		name, request string
 		code          int
 	}{
-		{"nothing", "", 3502},
 		{"no JSON", "hello", 3501},
 		{"an array", "[]", 3501},
 		{"subs of another type", `{"subs":["chat:a"]}`, 3501},
@@ -131,12 +131,14 @@ func TestUniIsRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := n.listener(t, "")
-			if c.request != "" {
-				r.send(c.request)
-			}
+			r.send(c.request)
 			r.wantEnd(c.code)
 		})
 	}
+	t.Run("nothing", func(t *testing.T) {
+		hasty := startNode(t, redis.Addr(), "n2", func(o *Options) { o.HandshakeTimeout = 300 * time.Millisecond })
+		hasty.listener(t, "").wantEnd(3502)
+	})
 	t.Run("a binary message", func(t *testing.T) {
 		r := n.listener(t, "")
 		r.write(websocket.BinaryMessage, []byte(n.asking(t, ann, "")))
@@ -197,14 +199,15 @@ func TestUniRecovers(t *testing.T) {
 
 // Pings are answered by the WebSocket itself: a client that reads is alive, one whose WebSocket is gone is found.
 func TestUniPings(t *testing.T) {
-	n := startNode(t, startRedis(t).Addr(), "n1", func(o *Options) { o.PingInterval, o.PongTimeout = 2*time.Second, time.Second })
+	t.Parallel() // it waits for pings
+	n := startNode(t, startRedis(t).Addr(), "n1", pace)
 	req := n.asking(t, token.Claims{User: "ann"}, "")
 	good, mute := n.listener(t, req), n.listener(t, req)
 	mute.ws.(*websocket.Conn).SetPingHandler(func(string) error { return nil })
 	silent := make(chan struct{})
 	go func() { defer close(silent); mute.wantEnd(3012) }()
-	good.want(`{"connect":{"ping":2}}`)
-	for range 3 {
+	good.want(`{"connect":{"ping":8}}`)
+	for range 2 { // the second comes after the first one's pong was looked for
 		if _, data, err := good.ws.ReadMessage(); err != nil || string(data) != "{}" {
 			t.Fatalf("read %q, %v", data, err)
 		}
@@ -217,7 +220,7 @@ func TestUniFloods(t *testing.T) {
 	for name, flood := range map[string]func(r *raw) error{
 		"messages": func(r *raw) error { return r.ws.WriteMessage(websocket.TextMessage, []byte("{}")) },
 		"pongs": func(r *raw) error {
-			return r.ws.(*websocket.Conn).WriteControl(websocket.PongMessage, nil, time.Now().Add(time.Second))
+			return r.ws.(*websocket.Conn).WriteControl(websocket.PongMessage, nil, time.Now().Add(patience))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -235,20 +238,25 @@ func TestUniFloods(t *testing.T) {
 
 // What outlives its token ends the connection, because it can't be refreshed on it.
 func TestUniOutlivesItsToken(t *testing.T) {
-	n := startNode(t, startRedis(t).Addr(), "n1", func(o *Options) {
-		o.Table = table(t, nil)
-		o.PingInterval, o.PongTimeout, o.ExpiredGrace = 2*time.Second, time.Second, time.Second
-	})
-	soon := time.Now().Add(1500 * time.Millisecond)
-	own := n.token(t, token.Claims{User: "ann", Channel: "open:a", Expires: soon})
-	for code, req := range map[int]string{
-		3005: n.asking(t, token.Claims{User: "ann", Expires: soon}, `"open:a":{}`),
-		3006: n.asking(t, token.Claims{User: "ann"}, fmt.Sprintf(`"open:a":{"token":%q}`, own)),
+	n := startNode(t, startRedis(t).Addr(), "n1", func(o *Options) { o.Table = table(t, nil) })
+	end := time.Now().Add(time.Hour).Truncate(time.Second) // tokens have whole seconds
+	own := n.token(t, token.Claims{User: "bob", Channel: "open:a", Expires: end})
+	for code, c := range map[int]struct{ user, req string }{
+		3005: {"ann", n.asking(t, token.Claims{User: "ann", Expires: end}, `"open:a":{}`)},
+		3006: {"bob", n.asking(t, token.Claims{User: "bob", Expires: end.Add(time.Hour)}, fmt.Sprintf(`"open:a":{"token":%q}`, own))},
 	} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
-			t.Parallel()
-			r := n.listener(t, req)
+			r := n.listener(t, c.req)
 			r.want(`{"connect":{}}`)
+			theirs := n.matching(Query{User: c.user})
+			if len(theirs) != 1 {
+				t.Fatalf("%d clients", len(theirs))
+			}
+			theirs[0].ping(end.Add(expiredGrace))
+			if theirs[0].gone() {
+				t.Error("ended within the grace")
+			}
+			theirs[0].ping(end.Add(expiredGrace + 1))
 			r.wantEnd(code)
 		})
 	}

@@ -213,10 +213,16 @@ func TestWatchingSeveralChannelsResumes(t *testing.T) {
 	c := n.only(t)
 	ctx, stop := context.WithCancel(t.Context())
 	var publishers sync.WaitGroup
+	ahead := make(chan struct{}, 50) // of what is heard: half of a channel's history, from which the rest is recovered
 	for _, name := range []string{"chat:a", "chat:b", "user:#ann"} {
 		publishers.Go(func() {
-			for ctx.Err() == nil {
-				n.publish(t, name, `1`)
+			for {
+				select {
+				case ahead <- struct{}{}:
+					n.publish(t, name, `1`)
+				case <-ctx.Done():
+					return
+				}
 			}
 		})
 	}
@@ -262,6 +268,10 @@ func TestWatchingSeveralChannelsResumes(t *testing.T) {
 				t.Fatalf("%s: offset %d after %d", push.Channel, push.Pub.Offset, heard[push.Channel])
 			}
 			heard[push.Channel]++
+			select {
+			case <-ahead:
+			default: // recovered
+			}
 		}
 	}
 	for ids < 200 {
@@ -289,7 +299,7 @@ func TestWatchingSeveralChannelsResumes(t *testing.T) {
 }
 
 func TestWatchingEnds(t *testing.T) {
-	n := startNode(t, startRedis(t).Addr(), "n1", func(o *Options) { o.HandshakeTimeout = 5 * time.Second })
+	n := startNode(t, startRedis(t).Addr(), "n1", nil)
 	for name, c := range map[string]struct {
 		connect string
 		code    int

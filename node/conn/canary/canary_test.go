@@ -32,7 +32,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	fast     = 50
 	interval = limit.CanaryInterval / fast
-	wait     = limit.CanaryWait / fast
+	// missable is for tests that count what is missed. In the others canaries may take as long as the tests' patience: one that is given up
+	// leaves a hole in the count.
+	missable = limit.CanaryWait / fast
+	patience = 30 * time.Second
 )
 
 type node struct {
@@ -44,7 +47,7 @@ type node struct {
 }
 
 // startNode starts sockets and a canary over a proxy of their own to Redis.
-func startNode(t *testing.T, redis *redistest.Server, id string, lock bus.LockOptions) *node {
+func startNode(t *testing.T, redis *redistest.Server, id string, lock bus.LockOptions, wait time.Duration) *node {
 	t.Helper()
 	n := &node{id: id, redis: redistest.StartProxy(t, redis.Addr())}
 	log := slog.New(slog.DiscardHandler)
@@ -64,7 +67,7 @@ func startNode(t *testing.T, redis *redistest.Server, id string, lock bus.LockOp
 	mux := http.NewServeMux()
 	sockets.Register(mux)
 	server := httptest.NewServer(mux)
-	n.Canary = New(Options{Bus: n.bus, History: bus.History{Size: 100, TTL: time.Minute}, NodeID: id, Token: "one boot of " + id, Log: log,
+	n.Canary = New(Options{Bus: n.bus, History: bus.History{Size: 10_000, TTL: time.Hour}, NodeID: id, Token: "one boot of " + id, Log: log,
 		URL: "ws" + strings.TrimPrefix(server.URL, "http") + conn.Path, Interval: interval, Wait: wait, Retry: limit.CanaryRetry / fast,
 		Lock: lock})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -89,15 +92,19 @@ func startNode(t *testing.T, redis *redistest.Server, id string, lock bus.LockOp
 	return n
 }
 
-// fastLock expires as much sooner as canaries come.
-var fastLock = bus.LockOptions{TTL: limit.LockTTL / fast, Renew: limit.LockRenew / fast}
+var (
+	// fastLock expires as much sooner as canaries come. A machine that stands still for a moment may move it to another node at any time.
+	fastLock = bus.LockOptions{TTL: limit.LockTTL / fast, Renew: limit.LockRenew / fast}
+	// longLock outlives a test's patience, unless it is given back.
+	longLock = bus.LockOptions{TTL: 3 * patience, Renew: patience}
+)
 
-func startFleet(t *testing.T, lock bus.LockOptions) (*redistest.Server, []*node) {
+func startFleet(t *testing.T, lock bus.LockOptions, wait time.Duration) (*redistest.Server, []*node) {
 	t.Helper()
 	redis := redistest.Start(t)
 	var nodes []*node
 	for i := range 3 {
-		nodes = append(nodes, startNode(t, redis, fmt.Sprint("n", i), lock))
+		nodes = append(nodes, startNode(t, redis, fmt.Sprint("n", i), lock, wait))
 	}
 	hear(t, nodes, 3)
 	return redis, nodes
@@ -114,16 +121,16 @@ func value(t *testing.T, c prometheus.Metric) float64 {
 
 func await(t *testing.T, what string, condition func() error) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		err := condition()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s: %v", what, err)
+			t.Fatalf("not within %v: %s: %v", patience, what, err)
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 
@@ -200,7 +207,7 @@ func consecutive(t *testing.T, b *bus.Bus) {
 }
 
 func TestOneNodePublishesAndAllHear(t *testing.T) {
-	_, nodes := startFleet(t, fastLock)
+	_, nodes := startFleet(t, longLock, patience)
 	one, _ := leader(t, nodes)
 	hear(t, nodes, 5)
 	if again, _ := leader(t, nodes); again != one {
@@ -208,7 +215,8 @@ func TestOneNodePublishesAndAllHear(t *testing.T) {
 	}
 	consecutive(t, nodes[0].bus)
 	for _, n := range nodes {
-		if heard, timed := value(t, n.heard), value(t, n.latency); timed < heard-1 || timed > heard+1 {
+		n.stop()
+		if heard, timed := value(t, n.heard), value(t, n.latency); timed != heard {
 			t.Errorf("%s heard %v and timed %v", n.id, heard, timed)
 		}
 	}
@@ -216,7 +224,7 @@ func TestOneNodePublishesAndAllHear(t *testing.T) {
 
 // Cut off from Redis without a word, as a node that died is: its lock expires.
 func TestWhenThePublisherDiesAnotherTakesOver(t *testing.T) {
-	_, nodes := startFleet(t, fastLock)
+	_, nodes := startFleet(t, fastLock, patience)
 	one, others := leader(t, nodes)
 	one.redis.Pause()
 	await(t, "another publishes", func() error {
@@ -232,15 +240,11 @@ func TestWhenThePublisherDiesAnotherTakesOver(t *testing.T) {
 }
 
 func TestADrainingNodeHandsOverAtOnce(t *testing.T) {
-	_, nodes := startFleet(t, bus.LockOptions{}) // which lasts for 10 s, unless it is given back
+	_, nodes := startFleet(t, longLock, patience)
 	one, others := leader(t, nodes)
-	began := time.Now()
 	one.stop()
 	before := value(t, one.missed)
-	hear(t, others, 3)
-	if took := time.Since(began); took > limit.LockTTL/2 {
-		t.Errorf("the others heard the next canaries after %v", took)
-	}
+	hear(t, others, 3) // long before the lock would have expired
 	consecutive(t, others[0].bus)
 	if got := value(t, one.missed); got != before {
 		t.Errorf("a draining node missed %v", got-before)
@@ -249,7 +253,7 @@ func TestADrainingNodeHandsOverAtOnce(t *testing.T) {
 
 // Its connections to Redis fall silent, the subscription among them; commands come through on new ones.
 func TestADeafNodeMisses(t *testing.T) {
-	_, nodes := startFleet(t, fastLock)
+	_, nodes := startFleet(t, longLock, missable)
 	_, others := leader(t, nodes)
 	deaf := others[:1]
 	deaf[0].redis.Stall()
@@ -258,19 +262,22 @@ func TestADeafNodeMisses(t *testing.T) {
 }
 
 func TestRedisAwayIsMissedByAllAndForgotten(t *testing.T) {
-	redis, nodes := startFleet(t, fastLock)
+	redis, nodes := startFleet(t, fastLock, missable)
 	redis.Stop()
 	miss(t, nodes, 3)
 	redis.Restart()
 	hear(t, nodes, 3)
-	for _, n := range nodes {
-		n.mu.Lock()
-		silent := n.silent
-		n.mu.Unlock()
-		if silent {
-			t.Errorf("%s hears and calls itself deaf", n.id)
+	await(t, "who hears does not call itself deaf", func() error { // a slow machine may miss one again
+		for _, n := range nodes {
+			n.mu.Lock()
+			silent := n.silent
+			n.mu.Unlock()
+			if silent {
+				return errors.New(n.id)
+			}
 		}
-	}
+		return nil
+	})
 }
 
 // Nobody answers the node's own door: what browsers would meet.
