@@ -95,7 +95,8 @@ func (s *Service) matching(q Query) []*client {
 func (c *client) matches(q Query) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state == connected && !c.canary() && (q.Client == "" || q.Client == c.id) && (q.User == "" || q.User == c.identity.User) &&
+	// Whoever was told to go is gone, although the reader may wait for the answer to its goodbye for a while.
+	return c.state == connected && c.goodbye == nil && !c.canary() && (q.Client == "" || q.Client == c.id) && (q.User == "" || q.User == c.identity.User) &&
 		(q.Session == "" || q.Session == c.claims.Session) &&
 		(q.Channel == "" || c.subs[q.Channel] != nil) && (q.Node == "" || q.Node == c.s.o.NodeID)
 }
