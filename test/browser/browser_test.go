@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 
 func TestEveryState(t *testing.T) {
 	needBrowser(t)
+	t.Parallel() // most of a scene is waiting
 	p := fleet.Run(t, "local", fleet.Binary(t, "local"), []string{"PORT=127.0.0.1:0", "DATA_DIR=" + t.TempDir()})
 	numeric := func(s string) string { return strings.Replace(s, "localhost", "127.0.0.1", 1) }
 	origin := numeric(p.Await(`^ready (http://\S+)`)[1])
@@ -32,12 +33,14 @@ func TestEveryState(t *testing.T) {
 
 func TestTwoBrowsersOfOneUserOnDifferentNodes(t *testing.T) {
 	needBrowser(t)
+	t.Parallel() // most of a scene is waiting
 	play(t, "two-devices", fleet.Start(t, fleet.Options{Nodes: 2}).URL, nil)
 }
 
 // TestFaultsUnderThePage has one fleet for all faults: each leaves it as it found it, but for the drained node of the last.
 func TestFaultsUnderThePage(t *testing.T) {
 	needBrowser(t)
+	t.Parallel() // most of a scene is waiting
 	f := fleet.Start(t, fleet.Options{Nodes: 2})
 
 	t.Run("the network", func(t *testing.T) {
@@ -53,7 +56,7 @@ func TestFaultsUnderThePage(t *testing.T) {
 	t.Run("Redis", func(t *testing.T) {
 		play(t, "redis", f.URL, verbs{
 			"redis-stop":  func(string) string { f.Redis.Stop(); return "" },
-			"redis-start": func(string) string { f.Redis.Restart(); return "" },
+			"redis-start": func(string) string { f.Redis.Restart(); whole(t, f); return "" },
 		})
 	})
 	t.Run("a slow tab", func(t *testing.T) {

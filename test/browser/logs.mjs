@@ -1,7 +1,7 @@
 // The operators' view of containers and their logs, over a real Docker Engine: what is shown, what a flood does, pausing, finding, and every state.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { AWAY, connected, picture, visit, WIDE } from '../../web/scripts/driver.mjs';
+import { AWAY, connected, holds, PATIENCE, picture, visit, WIDE } from '../../web/scripts/driver.mjs';
 import { artifacts, ask, env, origin, play, step } from './scene.mjs';
 
 /** The page's own bounds (web/src/app/logs/model.ts), and rows that may be in the document at once. */
@@ -37,6 +37,10 @@ async function tidied(page) {
   }
 }
 
+/** Some line has what is looked for. */
+const found = (page) =>
+  page.waitForFunction(() => Number.parseInt(document.querySelector('[data-testid=log-found]')?.textContent ?? '0') > 0);
+
 /** To where it follows, by the keyboard. */
 async function toEnd(page) {
   await page.locator('.log-lines').press('End');
@@ -65,10 +69,10 @@ await play(async (browser) => {
 
 async function list(page) {
   await container(page, 'api').waitFor();
-  const rows = await page.getByTestId('container').evaluateAll((all) => all.map((a) => [a.dataset.name, a.dataset.state]));
-  assert.deepEqual(rows, [['api', 'running'], ['ledger', 'running'], ['pilot', 'running'], ['ledger-migrate', 'exited']]);
+  const rows = () => page.getByTestId('container').evaluateAll((all) => all.map((a) => [a.dataset.name, a.dataset.state]));
+  await holds(async () => assert.deepEqual(await rows(), [['api', 'running'], ['ledger', 'running'], ['pilot', 'running'], ['ledger-migrate', 'exited']]));
   assert.match(await container(page, 'api').innerText(), /harbour\/api:1\.4\.2/);
-  assert.match(await container(page, 'api').innerText(), /Up \d+ second|Up Less than/);
+  assert.match(await container(page, 'api').innerText(), /\bUp (\d+ \w+|About a minute|Less than a second)/);
   assert.match(await container(page, 'ledger-migrate').innerText(), /Exited \(/);
   await shot(page, 'list');
   step('the list of containers');
@@ -100,7 +104,7 @@ async function reading(page) {
   await page.locator('.log-lines').press('Home');
   await page.locator('.log-end').click();
   await atEnd(page);
-  assert.equal(await page.locator('.log-end').count(), 0);
+  await page.locator('.log-end').waitFor({ state: 'detached' });
   await page.locator('.log-lines').focus();
   await page.keyboard.press('Home');
   await page.locator('.log-end').waitFor();
@@ -112,21 +116,23 @@ async function reading(page) {
 async function finding(page) {
   await page.keyboard.press('/');
   await page.keyboard.type('LOOKOUT');
-  const found = page.getByTestId('log-found');
-  await page.waitForFunction(() => Number.parseInt(document.querySelector('[data-testid=log-found]')?.textContent ?? '0') > 0);
+  const count = page.getByTestId('log-found');
+  await found(page);
   await page.keyboard.press('Enter');
   await page.locator('.log-row[data-current]', { hasText: 'lookout' }).waitFor();
-  assert.match(await found.innerText(), /^1 of \d+/);
+  await holds(async () => assert.match(await count.innerText(), /^1 of \d+/));
   const first = await page.locator('.log-row[data-current]').getAttribute('data-index');
   await page.keyboard.press('Enter');
-  assert.match(await found.innerText(), /^(2 of \d+|1 of 1\b)/);
+  await holds(async () => assert.match(await count.innerText(), /^(2 of \d+|1 of 1\b)/));
   await page.keyboard.press('Shift+Enter');
-  assert.equal(await page.locator('.log-row[data-current]').getAttribute('data-index'), first);
+  await page.locator(`.log-row[data-current][data-index="${first}"]`).waitFor();
   assert.equal((await page.locator('.log-row[data-current] mark').first().innerText()).toLowerCase(), 'lookout');
   await shot(page, 'search');
   await page.getByRole('button', { name: 'Only these' }).click();
-  const kept = await lines(page).allInnerTexts();
-  assert.ok(kept.length > 0 && kept.every((text) => text.includes('lookout')), 'the filter shows nothing else');
+  await holds(async () => {
+    const kept = await lines(page).allInnerTexts();
+    assert.ok(kept.length > 0 && kept.every((text) => text.includes('lookout')), 'the filter shows nothing else');
+  });
   await shot(page, 'filter');
   await page.getByTestId('log-search').fill('no line has this');
   await page.getByText('No line has that').waitFor();
@@ -146,7 +152,7 @@ async function taking(page) {
   assert.match(download.suggestedFilename(), /^docker-logs-api-.*\.log$/);
   assert.match(readFileSync(await download.path(), 'utf8'), /stderr lookout: no answer/);
   await page.getByRole('button', { name: 'Times' }).click();
-  assert.equal(await page.locator('.log-time').count(), 0);
+  await page.locator('.log-time').first().waitFor({ state: 'detached' });
   await page.getByRole('button', { name: 'Times' }).click();
   await page.getByRole('button', { name: 'Wrap' }).click();
   await atEnd(page);
@@ -156,12 +162,15 @@ async function taking(page) {
 }
 
 async function flooded(page) {
+  // It is looked for: what is said of the flood may be out of sight before anybody looks.
+  await page.getByTestId('log-search').fill('lines dropped: they came too fast');
   await ask('flood', 'api');
-  await line(page, /lines dropped: they came too fast/).first().waitFor();
+  await found(page);
+  await page.getByTestId('log-search').press('Escape');
   await page.waitForFunction(() => {
     const row = [...document.querySelectorAll('.log-row')].at(-1);
     return row && !row.textContent.includes('flood');
-  }, undefined, { timeout: 60_000 });
+  });
   await atEnd(page);
   const mounted = await lines(page).count();
   assert.ok(mounted > 0 && mounted <= MOUNTED_MAX, `${mounted} rows in the document`);
@@ -192,7 +201,7 @@ async function paused(page) {
   await page.waitForFunction(() => /\d+ wait/.test(document.querySelector('[data-testid=log-foot]').textContent));
   const before = await lines(page).allInnerTexts();
   // More than may wait: a node lets 2,000 lines through at once, and that many again when it was quiet for 4 s.
-  const over = page.waitForFunction(() => /that waited had to go/.test(document.querySelector('[data-testid=log-foot]').textContent), undefined, { timeout: 60_000 });
+  const over = page.waitForFunction(() => /that waited had to go/.test(document.querySelector('[data-testid=log-foot]').textContent), undefined, { timeout: 2 * PATIENCE });
   let full = false;
   over.then(() => { full = true; }, () => {}); // it is awaited below
   for (let n = 0; n < 12 && !full; n++) {
@@ -265,12 +274,12 @@ async function away(browser) {
   await connected(page);
   step('the network away, and back');
   await ask('hang');
-  await line(page, 'the Docker Engine does not answer').waitFor({ timeout: 40_000 });
-  await page.getByTestId('engine-away').waitFor({ timeout: 60_000 });
+  await line(page, 'the Docker Engine does not answer').waitFor({ timeout: 2 * PATIENCE });
+  await page.getByTestId('engine-away').waitFor({ timeout: 2 * PATIENCE });
   await shot(page, 'engine-away');
   await ask('go-on');
-  await line(page, 'the Docker Engine answers again').waitFor({ timeout: 40_000 });
-  await page.getByTestId('engine-away').waitFor({ state: 'detached', timeout: 40_000 });
+  await line(page, 'the Docker Engine answers again').waitFor({ timeout: 2 * PATIENCE });
+  await page.getByTestId('engine-away').waitFor({ state: 'detached', timeout: 2 * PATIENCE });
   await page.context().close();
   step('the engine away, and back');
 }

@@ -18,6 +18,7 @@ import (
 // TestOperatorsWatchContainers has a real Docker Engine under the whole system in one process, as `DOCKER_HOST=… make run` does.
 func TestOperatorsWatchContainers(t *testing.T) {
 	needBrowser(t)
+	t.Parallel()
 	engine := enginetest.Start(t, enginetest.Options{})
 	binary := filepath.Join(t.TempDir(), "harbour")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "tideline/test/browser/harbour")
@@ -59,7 +60,7 @@ func TestOperatorsWatchContainers(t *testing.T) {
 
 func call(t *testing.T, f func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if err := f(ctx); err != nil {
 		t.Fatal(err)

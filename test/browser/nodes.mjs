@@ -1,6 +1,6 @@
 // The node under the page is killed, and the next one drained: the page is on another one, and has everything.
 import assert from 'node:assert/strict';
-import { AWAY, add, connected, line, nodeOf, say, titles, todo, visit } from '../../web/scripts/driver.mjs';
+import { AWAY, add, connected, holds, line, nodeOf, saved, say, titles, todo, visit } from '../../web/scripts/driver.mjs';
 import { ask, origin, play, step } from './scene.mjs';
 
 await play(async (browser) => {
@@ -13,8 +13,13 @@ await play(async (browser) => {
   const speak = async (text) => {
     said.push(text);
     await say(friend, text);
-    await line(friend, text).waitFor();
+    await line(friend, text).and(friend.locator('[data-status=sent]')).waitFor();
   };
+  const elsewhere = (one, old) =>
+    one.waitForFunction((id) => {
+      const now = document.querySelector('[data-testid=node-id]')?.textContent;
+      return now && now !== id && document.querySelector('[data-testid=connection-state]').dataset.state === 'connected';
+    }, old);
   const leaves = async (verb) => {
     const old = await nodeOf(page);
     await speak(`before the ${verb}`);
@@ -22,14 +27,8 @@ await play(async (browser) => {
     await todo(page, `todo before the ${verb}`).waitFor();
     await line(page, `before the ${verb}`).waitFor();
     await ask(verb, old);
-    await page.waitForFunction(
-      (id) => {
-        const now = document.querySelector('[data-testid=node-id]')?.textContent;
-        return now && now !== id && document.querySelector('[data-testid=connection-state]').dataset.state === 'connected';
-      },
-      old,
-    );
-    await connected(friend);
+    // The friend may have been there too, and hears of it in its own time.
+    await Promise.all([elsewhere(page, old), elsewhere(friend, old)]);
     await speak(`after the ${verb}`);
     await line(page, `after the ${verb}`).waitFor();
     await add(page, `todo after the ${verb}`);
@@ -41,10 +40,10 @@ await play(async (browser) => {
   const first = await leaves('kill');
   await ask('start', first);
   await leaves('drain');
-  assert.deepEqual(await page.locator('.message-text').allInnerTexts(), said, 'every line once, in order');
+  await holds(async () => assert.deepEqual(await page.locator('.message-text').allInnerTexts(), said, 'every line once, in order'));
   const all = ['todo after the drain', 'todo before the drain', 'todo after the kill', 'todo before the kill'];
-  assert.deepEqual(await titles(page), all);
+  await holds(async () => assert.deepEqual(await titles(page), all));
+  await saved(page);
   await page.reload();
-  await todo(page, 'todo before the kill').waitFor();
-  assert.deepEqual(await titles(page), all, 'and so says the server');
+  await holds(async () => assert.deepEqual(await titles(page), all, 'and so says the server'));
 });

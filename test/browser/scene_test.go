@@ -22,7 +22,10 @@ const terminate = syscall.SIGTERM
 // verbs are what a scene may ask for. Each answers one line.
 type verbs map[string]func(arg string) string
 
-// play runs a scene's script to its end. Every line of it is a sign of life: the next must come within what fleet waits for a line.
+// lineTimeout bounds the wait for a scene's next line. Several waits of the page's driver may lie between two, and pictures.
+const lineTimeout = 5 * time.Minute
+
+// play runs a scene's script to its end. Every line of it is a sign of life.
 func play(t *testing.T, scene, origin string, may verbs, env ...string) {
 	t.Helper()
 	node, err := exec.LookPath("node")
@@ -33,7 +36,7 @@ func play(t *testing.T, scene, origin string, may verbs, env ...string) {
 	env = append([]string{"ORIGIN=" + origin, "CHROMIUM=" + chromium(t), "ARTIFACTS=" + artifacts(t), "SCENE=" + scene}, env...)
 	p := fleet.Run(t, scene, node, env, scene+".mjs")
 	for n := 1; ; n++ {
-		line := p.Await(fmt.Sprintf(`^(step|ask|end) %d (.*)$`, n))
+		line := p.AwaitWithin(lineTimeout, 0, fmt.Sprintf(`^(step|ask|end) %d (.*)$`, n))
 		switch kind, text := line[1], line[2]; kind {
 		case "step":
 			t.Log(text)
@@ -75,6 +78,25 @@ func startAgain(t *testing.T, f *fleet.Fleet, id string) {
 	})
 }
 
+// whole waits until every node says that it has Redis: each finds out in its own time.
+func whole(t *testing.T, f *fleet.Fleet) {
+	t.Helper()
+	for _, n := range f.Nodes {
+		fleet.Poll(t, n.ID+" has Redis", func() error {
+			res, err := fleet.Client(nil).Get(n.Private + "/readyz")
+			if err != nil {
+				return err
+			}
+			defer res.Body.Close()
+			var body struct{ Status string }
+			if err := json.NewDecoder(res.Body).Decode(&body); err != nil || body.Status != "ready" {
+				return fmt.Errorf("it is %q (%v)", body.Status, err)
+			}
+			return nil
+		})
+	}
+}
+
 const (
 	// floodLines of floodBytes each: more than a node keeps for one client (1 MiB) and the kernel takes; less than the history of a room.
 	floodLines = 900
@@ -84,7 +106,7 @@ const (
 // flood publishes to a room, as a node would for its clients, and answers the last message's text.
 func flood(t *testing.T, redis, room string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	b, err := bus.Open(ctx, bus.Options{URL: redis, Stage: "test"})
 	if err != nil {

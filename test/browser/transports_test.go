@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -45,6 +44,7 @@ func blocked(t *testing.T, target *atomic.Pointer[url.URL], refuses func(*http.R
 
 func TestTransports(t *testing.T) {
 	needBrowser(t)
+	t.Parallel()
 	var target atomic.Pointer[url.URL]
 	upgrade := func(r *http.Request) bool { return r.Header.Get("Upgrade") != "" }
 	noSocket := blocked(t, &target, upgrade)
@@ -67,7 +67,7 @@ func TestTransports(t *testing.T) {
 		t.Fatal(err)
 	}
 	play(t, "transports", f.URL, verbs{
-		"kill":  func(id string) string { f.Node(id).Signal(syscall.SIGKILL); return "" },
+		"kill":  func(id string) string { f.Node(id).Kill(); return "" },
 		"again": func(id string) string { startAgain(t, f, id); return "" },
 		"cut":   func(string) string { cable.Refuse(true); cable.Cut(); return "" },
 		"mend":  func(string) string { cable.Refuse(false); return "" },

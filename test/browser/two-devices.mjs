@@ -1,6 +1,6 @@
 // Two browser contexts of one user, the second signed in by the link, on different nodes: a todo and a chat line cross over.
 import assert from 'node:assert/strict';
-import { add, connected, line, nodeOf, say, todo, visit } from '../../web/scripts/driver.mjs';
+import { add, connected, holds, line, nodeOf, saved, say, todo, visit } from '../../web/scripts/driver.mjs';
 import { origin, play, step } from './scene.mjs';
 
 await play(async (browser) => {
@@ -47,10 +47,11 @@ await play(async (browser) => {
   assert.equal(await stranger.getByTestId('todo-item').count(), 0, "a stranger sees nobody else's todos");
   step('a stranger has the chat and no todos of theirs');
 
+  await saved(desk);
   await desk.reload();
   await connected(desk);
   await todo(desk, 'water the plants').waitFor();
   assert.equal(await desk.getByTestId('user-id').innerText(), user);
-  assert.equal(await nodeOf(desk), first, 'the cookie keeps a visitor on its node');
+  await holds(async () => assert.equal(await nodeOf(desk), first, 'the cookie keeps a visitor on its node'));
   step('a reload keeps user, todos and node');
 });

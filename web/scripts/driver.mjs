@@ -8,8 +8,11 @@ export const CONNECTED = '[data-testid="connection-state"][data-state="connected
 export const WIDE = { width: 1440, height: 900 };
 const NARROW = { width: 390, height: 844 };
 const SCHEMES = ["light", "dark"];
-/** How long anything on the page may take, milliseconds: a busy machine and race detectors included. */
-const PATIENCE = 20_000;
+/** How long anything on the page may take, milliseconds: a machine that stands still for seconds, race detectors, and backoff included. */
+export const PATIENCE = 60_000;
+/** A page is still when nothing of it has changed for so many frames; one on which something always moves is waited for no longer than STILL_MOST. */
+const STILL_FRAMES = 4;
+const STILL_MOST = 1_000;
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -62,6 +65,20 @@ export const nodeOf = (page) => page.getByTestId("node-id").innerText();
 export const todo = (page, title) => page.getByTestId("todo-item").filter({ hasText: title });
 export const line = (page, text) => page.getByTestId("chat-message").filter({ hasText: text });
 export const titles = (page) => page.locator(".todo-title").allInnerTexts();
+/** All changes of todos that the page shows have reached the server: a reload loses none. */
+export const saved = (page) =>
+  page.waitForFunction(() => !document.querySelector('[data-testid="todo-item"][data-pending="true"]'));
+
+/** Repeats a check of what the page shows until it holds; its last complaint is the failure. What was told is drawn a moment later. */
+export async function holds(check) {
+  for (const end = Date.now() + PATIENCE; ; await new Promise((done) => setTimeout(done, 50))) {
+    try {
+      return await check();
+    } catch (error) {
+      if (Date.now() > end) throw error;
+    }
+  }
+}
 
 export async function add(page, title) {
   await page.getByTestId("todo-input").fill(title);
@@ -79,24 +96,30 @@ export const tab = (page, name) =>
     location.hash = hash;
   }, name);
 
-/** Scrolls the list of todos from end to end. Answers the most rows that were in the document, and the longest frame in milliseconds. */
-export const scrollThrough = (page) =>
-  page.evaluate(async () => {
-    const box = document.querySelector(".todo-scroll");
-    const seen = { rows: 0, longest: 0, last: "" };
-    let before = performance.now();
-    for (let step = 0; step <= 60; step++) {
-      box.scrollTop = (box.scrollHeight * step) / 60;
-      await new Promise(requestAnimationFrame);
-      seen.rows = Math.max(seen.rows, box.querySelectorAll('[data-testid="todo-item"]').length);
-      seen.longest = Math.max(seen.longest, Math.round(performance.now() - before));
-      before = performance.now();
-    }
-    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-    seen.last = box.querySelector(".todo:last-child .todo-title")?.textContent ?? "";
-    box.scrollTop = 0;
-    return seen;
-  });
+/** Scrolls the list of todos from end to end, where `last` is. Answers the most rows that were in the document, and the longest frame in milliseconds. */
+export const scrollThrough = (page, last) =>
+  page.evaluate(
+    async ({ last, most }) => {
+      const box = document.querySelector(".todo-scroll");
+      const seen = { rows: 0, longest: 0, last: "" };
+      let before = performance.now();
+      for (let step = 0; step <= 60; step++) {
+        box.scrollTop = (box.scrollHeight * step) / 60;
+        await new Promise(requestAnimationFrame);
+        seen.rows = Math.max(seen.rows, box.querySelectorAll('[data-testid="todo-item"]').length);
+        seen.longest = Math.max(seen.longest, Math.round(performance.now() - before));
+        before = performance.now();
+      }
+      // Rows are measured when they come, and the end is where it is then.
+      for (const end = performance.now() + most; performance.now() < end && seen.last !== last; ) {
+        await new Promise(requestAnimationFrame);
+        seen.last = box.querySelector(".todo:last-child .todo-title")?.textContent ?? "";
+      }
+      box.scrollTop = 0;
+      return seen;
+    },
+    { last, most: PATIENCE },
+  );
 
 /**
  * Takes a state in both themes at 1440 and 390 px into `folder`, lets axe look at each, and complains of what is wider than its window, at
@@ -118,16 +141,29 @@ export async function picture(page, folder, name, { passing = false } = {}) {
   if (passing) await examine(page, name);
 }
 
+/** Gives the page a size and a theme, and waits until it has taken them on. */
 async function dress(page, viewport, colorScheme) {
   await page.setViewportSize(viewport);
   await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
-  // Measured rows and the chart follow a frame or two after the window; colours, when their transitions have ended.
-  await page.waitForTimeout(180);
-  await page.evaluate(async () => {
-    const moving = document.getAnimations().filter((a) => a instanceof CSSTransition);
-    await Promise.allSettled(moving.map((a) => a.finished));
-    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-  });
+  // Measured rows and the charts follow a frame or two after the window; colours, when their transitions have ended.
+  await page.waitForFunction(
+    ([width, scheme]) => innerWidth === width && matchMedia(`(prefers-color-scheme: ${scheme})`).matches,
+    [viewport.width, colorScheme],
+  );
+  await page.evaluate(
+    async ([frames, most]) => {
+      const moving = document.getAnimations().filter((a) => a instanceof CSSTransition);
+      await Promise.allSettled(moving.map((a) => a.finished));
+      const end = performance.now() + most;
+      for (let same = 0, before = ""; same < frames && performance.now() < end; ) {
+        await new Promise(requestAnimationFrame);
+        const now = document.body.innerHTML;
+        same = now === before ? same + 1 : 0;
+        before = now;
+      }
+    },
+    [STILL_FRAMES, STILL_MOST],
+  );
 }
 
 async function examine(page, name) {
