@@ -227,7 +227,7 @@ func TestLeaseOfANodeRestartedUnderItsName(t *testing.T) {
 	b := openTest(t, Options{URL: s.URL()})
 	dying, kill := behindProxy(t, s)
 	heard := listenTo(t, b, rooms...)
-	long := func(o *LeaseOptions) { o.TTL = 4 * time.Second } // both live while the second one fills
+	long := func(o *LeaseOptions) { o.Heartbeat, o.TTL = 1500*time.Millisecond, 4*time.Second } // both live while the second one fills
 	before := startNode(t, dying, "n1", long)
 	fill(t, before, "before", 100)
 	kill()
