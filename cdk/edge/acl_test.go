@@ -121,7 +121,7 @@ func TestAFunctionMayDoNothingElse(t *testing.T) {
 	if _, err := b.Publish(t.Context(), publications["with history"]); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for name, try := range map[string]func() error{
 		"read history":  func() error { _, _, err := b.History(ctx, "chat:c", bus.Page{Limit: 1}); return err },

@@ -71,7 +71,7 @@ func (c *cloud) account(t *testing.T) *aws.Account {
 // asked waits until the stack has been asked for so often.
 func (c *cloud) waitAsked(t *testing.T, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(30 * time.Second); ; {
 		if asked, _ := c.seen(); asked >= n {
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -32,19 +33,23 @@ func env(pairs ...string) func(string) string {
 	}
 }
 
-// freePorts were free a moment ago.
+// freePorts were free a moment ago, and lie below those that the system gives to connections by itself: nobody takes them meanwhile.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
 	var out []string
-	for range n {
-		l, err := net.Listen("tcp", ":0")
+	for range 100 {
+		port := fmt.Sprint(10_000 + rand.N(20_000))
+		l, err := net.Listen("tcp", ":"+port)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		defer l.Close()
-		out = append(out, fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
+		if out = append(out, port); len(out) == n {
+			return out
+		}
 	}
-	return out
+	t.Fatal("no free ports")
+	return nil
 }
 
 // running is a function on ports; stop ends it and answers Run's error.
@@ -59,8 +64,8 @@ func running(t *testing.T, f Function) (client *http.Client, public, private str
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx, f) }()
-	client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		res, err := client.Get("http://127.0.0.1:" + ports[1] + "/healthz")
 		if err == nil {
 			_ = res.Body.Close()
@@ -80,7 +85,7 @@ func running(t *testing.T, f Function) (client *http.Client, public, private str
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(stopTimeout + 5*time.Second):
+		case <-time.After(stopTimeout + 20*time.Second):
 			return errors.New("did not stop")
 		}
 	}
@@ -170,7 +175,7 @@ func TestRunningRequestsEndBeforeTheProcessDoes(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- stop() }()
 	// New connections are refused once the stop has begun; only then may the handler go on.
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(public, "http://"), time.Second)
 		if err != nil {
 			break
@@ -199,7 +204,7 @@ func TestPortsThatCannotBeUsedAreNamed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		err = p.Run(ctx, Function{HTTP: http.NotFoundHandler()})
 		cancel()
 		if err == nil || !strings.HasPrefix(err.Error(), tc.want) {

@@ -78,6 +78,9 @@ type mortalBus struct {
 
 func (b mortalBus) Publish(ctx context.Context, p bus.Publication) (bus.Result, error) {
 	b.passes("before the publish")
+	// Not within the request's budget, which a process that has just begun may need for its first connection: the tests are about who dies.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
 	r, err := b.Bus.Publish(ctx, p)
 	b.passes("after the publish")
 	return r, err
@@ -277,6 +280,18 @@ func TestAWriterThatDiesAnywhereLeavesNothingUnannounced(t *testing.T) {
 	}
 }
 
+// deadlines notes until when publications may take. One goroutine may use it.
+type deadlines struct {
+	outbox.Publisher
+	all []time.Time
+}
+
+func (d *deadlines) Publish(ctx context.Context, p bus.Publication) (bus.Result, error) {
+	at, _ := ctx.Deadline()
+	d.all = append(d.all, at)
+	return d.Publisher.Publish(ctx, p)
+}
+
 func TestTheStreamWaitsForRedisAndLosesNothing(t *testing.T) {
 	w := newWorld(t)
 	book := todo.NewBook(w.store, nil)
@@ -300,15 +315,16 @@ func TestTheStreamWaitsForRedisAndLosesNothing(t *testing.T) {
 	if err := json.Unmarshal(event, &e); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // 2 s are kept to answer
-	start := time.Now()
-	r := w.out.Stream(ctx, e)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	asked := &deadlines{Publisher: w.bus}
+	r := w.handler(asked).Stream(ctx, e)
 	cancel()
 	if len(r.BatchItemFailures) != 1 {
 		t.Errorf("%d failures while Redis is away, want one: the first todo", len(r.BatchItemFailures))
 	}
-	if took := time.Since(start); took > 2500*time.Millisecond {
-		t.Errorf("answered after %v, Lambda would have ended it", took)
+	end, _ := ctx.Deadline()
+	if last := end.Add(-2 * time.Second); len(asked.all) == 0 || slices.ContainsFunc(asked.all, last.Before) { // they are kept to answer
+		t.Errorf("publishing may take until %v, Lambda ends it at %v", asked.all, end)
 	}
 	w.redis.Restart()
 	w.deliver(w.out, event)

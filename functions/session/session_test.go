@@ -45,7 +45,7 @@ type world struct {
 
 func newWorld(t testing.TB, change func(*session.Options)) *world {
 	t.Helper()
-	db, err := bbolt.Open(filepath.Join(t.TempDir(), "db"), 0o600, &bbolt.Options{Timeout: time.Second, NoSync: true})
+	db, err := bbolt.Open(filepath.Join(t.TempDir(), "db"), 0o600, &bbolt.Options{Timeout: 30 * time.Second, NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func (b *browser) do(method, path, body string) reply {
 	if b.cookie != nil {
 		req.AddCookie(b.cookie)
 	}
-	client := http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	res, err := client.Do(req)
 	if err != nil {
 		b.w.t.Fatal(err)
@@ -324,7 +324,7 @@ func TestStandardCookieJarWorks(t *testing.T) {
 	w.clock.t = time.Now()
 	w.clock.mu.Unlock()
 	jar, _ := cookiejar.New(nil)
-	client := &http.Client{Jar: jar, Timeout: 10 * time.Second}
+	client := &http.Client{Jar: jar, Timeout: 30 * time.Second}
 	users := []string{}
 	for range 2 {
 		res, err := client.Post(w.url+"/api/session", "application/json", nil)

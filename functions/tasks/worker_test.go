@@ -289,7 +289,10 @@ func TestProgressIsPublishedAtMostFourTimesASecond(t *testing.T) {
 	}
 }
 
-// child is a process that works on the queue until it is killed. It says when a task gets on.
+// stepsAllowed is how many steps a child may take before it is killed: it must not be through by then, however long the killer waits for its turn.
+const stepsAllowed = 20
+
+// child is a process that works on the queue until it is killed. It says when a task gets on, and stands still after stepsAllowed.
 func child(path string) int {
 	db, err := bbolt.Open(path, 0o600, nil) // with fsync: it is killed
 	if err != nil {
@@ -306,7 +309,12 @@ func child(path string) int {
 		fmt.Println(err)
 		return 1
 	}
-	speaking := &faulty{Store: store, after: func(n int) error { fmt.Println("step", n); return nil }}
+	speaking := &faulty{Store: store, after: func(n int) error {
+		if fmt.Println("step", n); n >= stepsAllowed {
+			select {}
+		}
+		return nil
+	}}
 	w, err := tasks.NewWorker(tasks.WorkerOptions{Store: speaking, Files: files, Publisher: &recorder{}, Alone: true})
 	if err != nil {
 		fmt.Println(err)

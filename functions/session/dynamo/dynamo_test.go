@@ -13,7 +13,7 @@ import (
 
 func TestStore(t *testing.T) {
 	server := dynamotest.Start(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := dynamo.CreateTable(ctx, server.Client(), "sessions"); err != nil {
 		t.Fatal(err)

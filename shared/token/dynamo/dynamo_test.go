@@ -17,7 +17,7 @@ import (
 func table(t *testing.T, server *dynamotest.Server) *dynamo.Store {
 	t.Helper()
 	name := "keys-" + rand.Text()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := dynamo.CreateTable(ctx, server.Client(), name); err != nil {
 		t.Fatal(err)
