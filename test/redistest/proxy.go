@@ -153,7 +153,7 @@ func (p *Proxy) relay(client net.Conn) {
 	}
 	defer server.Close()
 	p.mu.Lock()
-	if p.closed || p.refusing {
+	if p.closed || p.refusing || p.target != target { // what leads elsewhere now would outlive the Cut that follows a Target
 		p.mu.Unlock()
 		return
 	}

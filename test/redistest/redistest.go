@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -104,19 +105,20 @@ func start(t T, files *TLSFiles, settings ...string) *Server {
 	}
 }
 
+// freePort is a port that nobody listens on, of those below the ones that systems give to connections by themselves: it is free for the server, and still when
+// the server comes back to it after a while. The cluster bus takes port + 10000, and is below them, too.
 func freePort(t T) int {
 	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatalf("redistest: %v", err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		_ = l.Close()
-		if port < 55536 { // the cluster bus takes port + 10000
+	for range 100 {
+		port := 10_000 + rand.N(12_000)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			_ = l.Close()
 			return port
 		}
 	}
+	t.Fatalf("redistest: no free port")
+	return 0
 }
 
 // launch starts the process and waits until it answers.
