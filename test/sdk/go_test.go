@@ -16,7 +16,11 @@ import (
 	"tideline/test/fleet"
 )
 
-const patience = 20 * time.Second
+const (
+	patience = 30 * time.Second
+	// brief is how long a token lives that is to expire: connecting may take that long on a machine that stands still.
+	brief = 5 * time.Second
+)
 
 // goClient is the public Go SDK, with what it has said so far.
 type goClient struct {
@@ -47,7 +51,8 @@ func sign(t *testing.T, c token.Claims, ttl time.Duration) string {
 
 func newGo(t *testing.T, at door, user string, change func(*centrifuge.Config)) *goClient {
 	t.Helper()
-	o := centrifuge.Config{Token: sign(t, token.Claims{User: user}, time.Hour), Name: "go", MinReconnectDelay: 20 * time.Millisecond, MaxReconnectDelay: 300 * time.Millisecond}
+	o := centrifuge.Config{Token: sign(t, token.Claims{User: user}, time.Hour), Name: "go", MinReconnectDelay: 20 * time.Millisecond, MaxReconnectDelay: 300 * time.Millisecond,
+		HandshakeTimeout: patience, ReadTimeout: patience, WriteTimeout: patience}
 	if change != nil {
 		change(&o)
 	}
@@ -185,6 +190,18 @@ func (c *goClient) order(method string, params any) int {
 	return l.Total
 }
 
+// goneSoon waits until no node has a connection of a user. One that doesn't answer in time is asked again.
+func (c *goClient) goneSoon(user string) {
+	c.t.Helper()
+	fleet.Poll(c.t, "no connection of "+user+" is left", func() error {
+		var l struct{ Total int }
+		if err := c.call("connections", args{"user": user}, &l); err != nil || l.Total > 0 {
+			return fmt.Errorf("%d connections, %v", l.Total, err)
+		}
+		return nil
+	})
+}
+
 func (c *goClient) say(channel string, data ...string) {
 	c.t.Helper()
 	for _, d := range data {
@@ -250,7 +267,7 @@ func goLoop(t *testing.T, at door, op *goClient) {
 			t.Fatal(err)
 		}
 	}
-	c.until("nothing is left", func() bool { return op.order("connections", args{"user": "loop"}) == 0 })
+	op.goneSoon("loop")
 	c.up()
 }
 
@@ -306,14 +323,22 @@ func goTokens(t *testing.T, at door, _ *goClient) {
 
 func goRefresh(t *testing.T, at door, _ *goClient) {
 	calls := 0
-	c := newGo(t, at, "fresh", func(o *centrifuge.Config) {
-		o.Token = sign(t, token.Claims{User: "fresh"}, 2*time.Second)
-		o.GetToken = func(centrifuge.ConnectionTokenEvent) (string, error) { // the SDK calls it from one goroutine
-			calls++
-			return sign(t, token.Claims{User: "fresh"}, map[bool]time.Duration{true: 2 * time.Second, false: time.Hour}[calls == 1]), nil
+	var c *goClient
+	c = newGo(t, at, "fresh", func(o *centrifuge.Config) {
+		o.Token = sign(t, token.Claims{User: "fresh"}, brief)
+		o.GetToken = func(centrifuge.ConnectionTokenEvent) (string, error) {
+			ttl := time.Hour
+			c.note(func() {
+				if calls++; calls == 1 {
+					ttl = brief
+				}
+			})
+			return sign(t, token.Claims{User: "fresh"}, ttl), nil
 		}
-	}).up()
-	time.Sleep(5 * time.Second) // past both tokens' ends: nothing is to happen, and there is nothing to wait for
+	})
+	c.up()
+	c.until("two refreshes", func() bool { return calls == 2 })
+	time.Sleep(2 * time.Second) // past the second token's end too: nothing is to happen, and there is nothing to wait for
 	if err := c.call("time", nil, new(any)); err != nil {
 		t.Error(err)
 	}
@@ -344,7 +369,7 @@ func goSubscriptionTokens(t *testing.T, at door, _ *goClient) {
 			ttl := time.Hour
 			c.note(func() {
 				if calls++; calls < 3 {
-					ttl = 2 * time.Second
+					ttl = brief
 				}
 			})
 			return sign(t, token.Claims{User: "cook", Channel: channel}, ttl), nil

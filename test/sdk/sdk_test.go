@@ -73,7 +73,7 @@ func playAll(t *testing.T, url string, env ...string) {
 	}
 	p := fleet.Run(t, "sdk.mjs", node, append(env, "URL="+url, "SECRET="+fleet.Secret, fmt.Sprint("MESSAGE_BYTES=", limit.MessageBytes)),
 		"--test-reporter=tap", "--test", "--test-timeout=120000", "sdk.mjs")
-	deadline := time.After(4 * time.Minute)
+	deadline := time.After(8 * time.Minute)
 	for p.Running() {
 		select {
 		case <-deadline:
@@ -98,7 +98,7 @@ func playAll(t *testing.T, url string, env ...string) {
 			}
 		})
 	}
-	if want := strings.Count(string(script), "\ntest("); code != 0 || seen != want { // a run that ends early must not pass
+	if want := strings.Count(string(script), "\ntest(") + strings.Count(string(script), "\nwaiting("); code != 0 || seen != want { // a run that ends early must not pass
 		t.Errorf("exit code %d after %d of %d tests:\n%s", code, seen, want, p.Output())
 	}
 }

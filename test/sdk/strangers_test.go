@@ -6,9 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -110,7 +110,7 @@ func (s stranger) play(t *testing.T, f *fleet.Fleet, url, format string, apart d
 	watch := mixed.sub(room, centrifuge.SubscriptionConfig{}).up()
 	program, args := s.command(t)
 	p := fleet.Run(t, user, program, []string{"URL=" + url, "FORMAT=" + format, "CHANNEL=" + room, "BYTES=bytes:" + user,
-		"TOKEN=" + sign(t, token.Claims{User: user}, 3*time.Second), "FRESH=" + sign(t, token.Claims{User: user}, time.Hour)}, args...)
+		"TOKEN=" + sign(t, token.Claims{User: user}, brief), "FRESH=" + sign(t, token.Claims{User: user}, time.Hour)}, args...)
 	p.Await(`^ready`)
 	p.Await(`^refreshed`)
 	own := fmt.Sprintf(`{"from":%q}`, s.name)
@@ -119,9 +119,7 @@ func (s stranger) play(t *testing.T, f *fleet.Fleet, url, format string, apart d
 		said = append(said, "bytes 0,255,10")
 	}
 	for _, line := range said {
-		if !slices.Contains(strings.Split(p.Output(), "\n"), line) {
-			t.Errorf("it has not said %q", line)
-		}
+		p.Await("^" + regexp.QuoteMeta(line) + "$")
 	}
 	if members := strings.Split(p.Await(`^presence (.*)`)[1], ","); !slices.Contains(members, user) || !slices.Contains(members, "watcher") {
 		t.Errorf("it saw %v present", members)
@@ -131,7 +129,7 @@ func (s stranger) play(t *testing.T, f *fleet.Fleet, url, format string, apart d
 	p.Await(`^subscribed true true`)
 	mixed.say(room, `{"end":4}`)
 	p.Await(`^got 4 `)
-	for deadline := time.After(time.Minute); p.Running(); {
+	for deadline := time.After(2 * time.Minute); p.Running(); {
 		select {
 		case <-deadline:
 			t.Fatalf("it doesn't end:\n%s", p.Tail())
@@ -188,10 +186,14 @@ func killNodeOf(t *testing.T, f *fleet.Fleet, operator *goClient, user string) {
 	var l struct {
 		Connections []struct{ Node string }
 	}
-	if err := operator.call("connections", args{"user": user}, &l); err != nil || len(l.Connections) != 1 {
-		t.Fatalf("connections of %s: %v, %v", user, l, err)
-	}
-	f.Node(l.Connections[0].Node).Signal(syscall.SIGKILL)
+	// A node that doesn't answer in time is asked again.
+	fleet.Poll(t, "one connection of "+user, func() error {
+		if err := operator.call("connections", args{"user": user}, &l); err != nil || len(l.Connections) != 1 {
+			return fmt.Errorf("%v, %v", l, err)
+		}
+		return nil
+	})
+	f.Node(l.Connections[0].Node).Kill()
 }
 
 // playGo is the scene for the Go SDK, in this process.

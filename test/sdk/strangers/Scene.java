@@ -23,7 +23,7 @@ public class Scene {
       if (error != null) f.completeExceptionally(error);
       else f.complete(value);
     });
-    return f.get(15, TimeUnit.SECONDS);
+    return f.get(60, TimeUnit.SECONDS);
   }
 
   public static void main(String[] args) throws Exception {
@@ -31,6 +31,7 @@ public class Scene {
     options.setToken(System.getenv("TOKEN"));
     options.setMinReconnectDelay(20);
     options.setMaxReconnectDelay(300);
+    options.setTimeout(30_000);
     options.setTokenGetter(new ConnectionTokenGetter() {
       @Override
       public void getConnectionToken(ConnectionTokenEvent event, TokenCallback cb) {
@@ -60,7 +61,7 @@ public class Scene {
     });
     sub.subscribe();
     client.connect();
-    if (!subscribed.await(15, TimeUnit.SECONDS)) throw new IllegalStateException("not subscribed");
+    if (!subscribed.await(60, TimeUnit.SECONDS)) throw new IllegalStateException("not subscribed");
     PresenceResult presence = Scene.<PresenceResult>result(sub::presence);
     say("presence", presence.getClients().values().stream().map(ClientInfo::getUser).collect(Collectors.joining(",")));
     Scene.<PublishResult>result(cb -> sub.publish("{\"from\":\"maven\"}".getBytes(StandardCharsets.UTF_8), cb));
@@ -77,7 +78,7 @@ public class Scene {
     });
     bytes.subscribe();
     Scene.<PublishResult>result(cb -> bytes.publish(new byte[] {0, (byte) 255, 10}, cb));
-    byte[] got = heard.get(15, TimeUnit.SECONDS);
+    byte[] got = heard.get(60, TimeUnit.SECONDS);
     say("bytes", (got[0] & 255) + "," + (got[1] & 255) + "," + (got[2] & 255));
     bytes.unsubscribe();
     say("ready");

@@ -8,7 +8,7 @@ const encode = (v) => new TextEncoder().encode(JSON.stringify(v));
 const text = (data) => new TextDecoder().decode(data);
 
 const client = new Centrifuge(URL, {
-  websocket: WebSocket, protocol: 'protobuf', token: TOKEN, minReconnectDelay: 20, maxReconnectDelay: 300,
+  websocket: WebSocket, protocol: 'protobuf', token: TOKEN, minReconnectDelay: 20, maxReconnectDelay: 300, timeout: 30_000,
   getToken: async () => { say('refreshed'); return FRESH; },
 });
 client.on('disconnected', ({ code }) => say('disconnected', code));
@@ -20,7 +20,7 @@ sub.on('publication', ({ offset, data }) => {
 });
 sub.subscribe();
 client.connect();
-await sub.ready(15_000);
+await sub.ready(60_000);
 say('presence', Object.values((await sub.presence()).clients).map((c) => c.user).join());
 await sub.publish(encode({ from: 'npm' }));
 say('history', (await sub.history({ limit: 10 })).publications.map((p) => text(p.data)).join());

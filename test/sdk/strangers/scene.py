@@ -60,13 +60,13 @@ async def fresh():
 async def main():
     client = Client(
         os.environ["URL"], events=ClientEvents(), token=os.environ["TOKEN"], get_token=fresh, use_protobuf=PROTOBUF, min_reconnect_delay=0.02,
-        max_reconnect_delay=0.3, proxy=None,
+        max_reconnect_delay=0.3, timeout=30, proxy=None,
     )
     ended = asyncio.Event()
     sub = client.new_subscription(CHANNEL, events=Events(ended), join_leave=True, min_resubscribe_delay=0.02, max_resubscribe_delay=0.3)
     await client.connect()
     await sub.subscribe()
-    await sub.ready(timeout=15)
+    await sub.ready(timeout=60)
     say("presence", ",".join(c.user for c in (await sub.presence()).clients.values()))
     await sub.publish(encode({"from": "pypi"}))
     say("history", ",".join(text(p.data) for p in (await sub.history(limit=10)).publications))
@@ -76,7 +76,7 @@ async def main():
         other = client.new_subscription(BYTES, events=Bytes(heard))
         await other.subscribe()
         await other.publish(bytes([0, 255, 10]))
-        say("bytes", ",".join(str(b) for b in await asyncio.wait_for(heard, 15)))
+        say("bytes", ",".join(str(b) for b in await asyncio.wait_for(heard, 60)))
         await other.unsubscribe()
     say("ready")
     await ended.wait()

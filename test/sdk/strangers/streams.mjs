@@ -28,7 +28,7 @@ const post = async (url, options) => {
 
 const client = new Centrifuge(TRANSPORTS.split(',').map((transport) => ({ transport, endpoint: endpoint(transport) })), {
   websocket: WebSocket, eventsource: EventSource, fetch: post, emulationEndpoint: new URL('/emulation', http).href,
-  token: TOKEN, minReconnectDelay: 20, maxReconnectDelay: 300,
+  token: TOKEN, minReconnectDelay: 20, maxReconnectDelay: 300, timeout: 30_000,
   getToken: async () => { say('refreshed'); return FRESH; },
 });
 client.on('connected', ({ transport }) => say('connected', transport));
@@ -41,7 +41,7 @@ sub.on('publication', ({ offset, data }) => {
 });
 sub.subscribe();
 client.connect();
-await sub.ready(15_000);
+await sub.ready(60_000);
 say('presence', Object.values((await sub.presence()).clients).map((c) => c.user).join());
 await sub.publish(encode({ from: NAME }));
 say('history', (await sub.history({ limit: 10 })).publications.map((p) => text(p.data)).join());
