@@ -6,7 +6,8 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.{ts,tsx}", "hooks/test/**/*.test.{ts,tsx}"],
     environment: "happy-dom",
-    testTimeout: 20_000,
-    hookTimeout: 120_000,
+    // Longer than any wait in a test; hooks also build the node.
+    testTimeout: 180_000,
+    hookTimeout: 300_000,
   },
 });

@@ -29,27 +29,30 @@ export class Fleet {
     await run("go", ["build", "-o", binary, "./node"], { cwd: root }).catch((error: Error) => {
       throw new Error(`building the node failed; these tests need Go 1.26 or later: ${error.message}`);
     });
-    this.#redisPort = await freePort();
-    const args = [
-      "--port",
-      String(this.#redisPort),
-      "--save",
-      "",
-      "--appendonly",
-      "no",
-      "--bind",
-      "127.0.0.1",
-    ];
-    await this.#spawn("redis-server", args, {}, /Ready to accept connections/);
+    const args = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--port"];
+    for (let tries = 5; ; tries--) {
+      this.#redisPort = await freePort();
+      try {
+        await this.#spawn(
+          "redis-server",
+          [...args, String(this.#redisPort)],
+          {},
+          /Ready to accept connections/,
+        );
+        return;
+      } catch (error) {
+        if (tries <= 1 || !String(error).includes("in use")) throw error; // another process was faster
+      }
+    }
   }
 
-  async node(id: string, port?: number): Promise<RunningNode> {
-    const at = port ?? (await freePort());
-    const child = await this.#spawn(
+  /** Starts a node, on a port of its own or on one that another node had. */
+  async node(id: string, port = 0): Promise<RunningNode> {
+    const { child, ready } = await this.#spawn(
       join(this.#dir, "node"),
       [],
       {
-        PORT: `127.0.0.1:${at}`,
+        PORT: `127.0.0.1:${port}`,
         PRIVATE_PORT: "127.0.0.1:0",
         NODE_ID: id,
         REDIS_URL: `redis://127.0.0.1:${this.#redisPort}`,
@@ -57,8 +60,9 @@ export class Fleet {
         DRAIN_GRACE: "0s",
         DRAIN_WINDOW: "1s",
       },
-      /ready/,
+      /"node ready".*"public":"127\.0\.0\.1:(\d+)"/,
     );
+    const at = Number(ready[1]);
     return {
       url: `ws://127.0.0.1:${at}/connection/websocket`,
       id,
@@ -82,26 +86,30 @@ export class Fleet {
     args: string[],
     env: NodeJS.ProcessEnv,
     ready: RegExp,
-  ): Promise<ChildProcess> {
+  ): Promise<{ child: ChildProcess; ready: RegExpMatchArray }> {
     const child = spawn(command, args, { cwd: this.#dir, env: { PATH: process.env.PATH, ...env } });
     this.#children.add(child);
     child.once("exit", () => this.#children.delete(child));
     let output = "";
-    await new Promise<void>((resolve, reject) => {
-      const fail = (why: string) => reject(new Error(`${command}: ${why}\n${output}`));
-      const timer = setTimeout(() => fail("not ready within 20 s"), 20_000);
+    const found = await new Promise<RegExpMatchArray>((resolve, reject) => {
+      const timer = setTimeout(() => fail("not ready within 60 s"), 60_000);
+      const fail = (why: string) => {
+        clearTimeout(timer);
+        reject(new Error(`${command}: ${why}\n${output}`));
+      };
       child.once("error", (error) => fail(`${error.message}; is it installed?`));
       child.once("exit", (code) => fail(`ended with ${code}`));
       for (const stream of [child.stdout, child.stderr]) {
         stream?.on("data", (chunk: Buffer) => {
           output += String(chunk);
-          if (!ready.test(output)) return;
+          const match = output.match(ready);
+          if (!match) return;
           clearTimeout(timer);
-          resolve();
+          resolve(match);
         });
       }
     });
-    return child;
+    return { child, ready: found };
   }
 }
 
@@ -124,7 +132,7 @@ export function token(user: string, seconds = 3600): string {
 function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
   return new Promise((resolve) => {
-    const hard = setTimeout(() => child.kill("SIGKILL"), 10_000);
+    const hard = setTimeout(() => child.kill("SIGKILL"), 30_000);
     child.once("exit", () => {
       clearTimeout(hard);
       resolve();
