@@ -226,6 +226,9 @@ func idle(e *environment, k kind, p plan, _ figures) (figures, error) {
 // kill ends one of two processes under clients that come back.
 func kill(e *environment, k kind, p plan, _ figures) (f figures, err error) {
 	err = e.with(k, 2, crowd{subscribers: p.killed, reconnect: true}, func(b *bench) error {
+		if k.recovers {
+			b.quiet = settleMost / 2 // who comes back late has it late
+		}
 		back := make(chan time.Duration, 1)
 		go func() {
 			time.Sleep(p.kill / 3)
