@@ -21,6 +21,7 @@ import (
 	"tideline/test/dynamotest"
 	"tideline/test/enginetest"
 	"tideline/test/fleet"
+	"tideline/test/port"
 	"tideline/test/redistest"
 )
 
@@ -34,7 +35,7 @@ func TestImages(t *testing.T) {
 	redis := redistest.Start(t)
 
 	t.Run("node", func(t *testing.T) {
-		public, private := freePort(t), freePort(t)
+		public, private := port.Free(t), port.Free(t)
 		run(t, e, "node", "tideline/node:local", nil, nil, []string{"PORT=127.0.0.1:" + public, "PRIVATE_PORT=127.0.0.1:" + private, "REDIS_URL=" + redis.URL(),
 			"TOKEN_SECRETS=" + fleet.Secret, "DRAIN_GRACE=100ms", "DRAIN_WINDOW=100ms"})
 		fleet.Poll(t, "the node is healthy", func() error {
@@ -65,7 +66,7 @@ func TestImages(t *testing.T) {
 			t.Fatalf("setup: exit code %d: %s", code, logs(t, e, "setup"))
 		}
 		for _, name := range []string{"session", "todos", "tasks", "outbox"} {
-			public, private := freePort(t), freePort(t)
+			public, private := port.Free(t), port.Free(t)
 			run(t, e, name, "tideline/functions:local", volumes, []string{"/" + name}, append([]string{"PORT=" + public, "PRIVATE_PORT=" + private}, env...))
 			fleet.Poll(t, name+" is healthy", func() error {
 				if code := execute(t, e, name, "/compose", "health", "http://127.0.0.1:"+private+"/healthz"); code != 0 {
@@ -134,7 +135,7 @@ func build(t *testing.T, e *enginetest.Engine, stage string) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	res, err := e.API.ImageBuild(ctx, &buf, client.ImageBuildOptions{Tags: []string{"tideline/" + stage + ":local"}, Remove: true})
 	if err != nil {
@@ -248,11 +249,10 @@ func TestDockerDoor(t *testing.T) {
 	e := enginetest.Start(t, enginetest.Options{})
 	e.Image("tideline/door:test", binary(t, "compose"))
 	e.Run("tideline/door:test", "speaker") // prints its usage and ends
-	port := freePort(t)
-	startNginx(t, "docker.conf", map[string]string{"listen 2375;": "listen 127.0.0.1:" + port + ";", "unix:/var/run/docker.sock": "unix:" + strings.TrimPrefix(e.Host, "unix://")})
-	door := "http://127.0.0.1:" + port
+	door := port.Free(t)
+	startNginx(t, "docker.conf", map[string]string{"listen 2375;": "listen 127.0.0.1:" + door + ";", "unix:/var/run/docker.sock": "unix:" + strings.TrimPrefix(e.Host, "unix://")})
 	ask := func(method, path string) int {
-		r, err := http.NewRequestWithContext(t.Context(), method, door+path, nil)
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://127.0.0.1:"+door+path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -284,7 +284,7 @@ func TestDockerDoor(t *testing.T) {
 	// A node watches through it.
 	redis := redistest.Start(t)
 	n := fleet.Run(t, "node", binary(t, "node"), []string{"PORT=127.0.0.1:0", "PRIVATE_PORT=127.0.0.1:0", "NODE_ID=door", "REDIS_URL=" + redis.URL(), "TOKEN_SECRETS=" + fleet.Secret,
-		"DOCKER_HOST=tcp://127.0.0.1:" + port, "DRAIN_GRACE=10ms", "DRAIN_WINDOW=10ms"})
+		"DOCKER_HOST=tcp://127.0.0.1:" + door, "DRAIN_GRACE=10ms", "DRAIN_WINDOW=10ms"})
 	m := n.Await(`"node ready".*"public":"([^"]+)"`)
 	got := watchLog(t, "ws://"+m[1]+"/connection/websocket", "docker:logs:speaker")
 	for deadline := time.After(patience); ; {

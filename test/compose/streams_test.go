@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"tideline/test/fleet"
 )
@@ -77,7 +76,6 @@ func streams(t *testing.T, s *topology) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				sent := time.Now()
 				res, err := fleet.Client(nil).Post(s.url+"/emulation", "application/json", strings.NewReader(string(body)))
 				if err != nil {
 					t.Fatal(err)
@@ -86,10 +84,7 @@ func streams(t *testing.T, s *topology) {
 				if res.StatusCode != http.StatusNoContent {
 					t.Fatalf("commands without the cookie: %s", res.Status)
 				}
-				line(text)
-				if took := time.Since(sent); took > patience/2 {
-					t.Errorf("%s came after %v", text, took)
-				}
+				line(text) // before anything else comes that would fill a buffer
 			}
 			res.Body.Close()
 			fleet.Poll(t, "the node knows that its reader has left", func() error {

@@ -5,14 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -24,10 +22,11 @@ import (
 	"tideline/shared/token"
 	"tideline/test/dynamotest"
 	"tideline/test/fleet"
+	"tideline/test/port"
 	"tideline/test/redistest"
 )
 
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // built is the folder of binaries, once a test has asked for one.
 var built string
@@ -57,16 +56,6 @@ func binary(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return filepath.Join(dir, name)
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
 // startNginx runs a shipped configuration with other addresses, and nothing else changed: each is replaced wherever it stands, and must stand somewhere.
@@ -124,13 +113,13 @@ func start(t *testing.T) *topology {
 			t.Fatalf("setup: %s", p.Output())
 		}
 	}
-	port, replace := freePort(t), map[string]string{}
-	s.url = "http://127.0.0.1:" + port
-	replace["listen 8080;"] = "listen 127.0.0.1:" + port + ";"
+	front, replace := port.Free(t), map[string]string{}
+	s.url = "http://127.0.0.1:" + front
+	replace["listen 8080;"] = "listen 127.0.0.1:" + front + ";"
 	private := map[string]string{}
 	for _, name := range []string{"session", "todos", "tasks", "outbox"} {
-		public := freePort(t)
-		private[name] = "http://127.0.0.1:" + freePort(t)
+		public := port.Free(t)
+		private[name] = "http://127.0.0.1:" + port.Free(t)
 		p := fleet.Run(t, name, binary(t, name), append([]string{"PORT=" + public, "PRIVATE_PORT=" + private[name][len("http://127.0.0.1:"):]}, s.env...))
 		p.Await(`"listening"`)
 		if name != "outbox" {

@@ -9,12 +9,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,11 +20,13 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
+
+	"tideline/test/port"
 )
 
 const (
-	startTimeout = 60 * time.Second
-	stopTimeout  = 30 * time.Second
+	startTimeout = 90 * time.Second
+	stopTimeout  = 60 * time.Second
 	callTimeout  = 60 * time.Second
 )
 
@@ -80,7 +80,7 @@ func Start(t testing.TB, o Options) *Engine {
 		t.Fatalf("enginetest: %v", err)
 	}
 	if o.TLS {
-		e.TCP, e.Certs = "tcp://127.0.0.1:"+freePort(t), filepath.Join(dir, "certs")
+		e.TCP, e.Certs = "tcp://127.0.0.1:"+port.Free(t), filepath.Join(dir, "certs")
 		writeCertificates(t, e.Certs)
 		e.args = append(e.args, "--host", e.TCP, "--tlsverify", "--tlscacert", e.Certs+"/ca.pem", "--tlscert", e.Certs+"/server.pem", "--tlskey", e.Certs+"/server-key.pem")
 	}
@@ -121,7 +121,7 @@ func (e *Engine) Start() {
 		close(gone)
 	}(e.cmd)
 	for deadline := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		_, err := e.API.Ping(ctx, client.PingOptions{})
 		cancel()
 		if err == nil {
@@ -245,14 +245,4 @@ func (e *Engine) call(what string, f func(context.Context) error) {
 	if err := f(ctx); err != nil {
 		e.t.Fatalf("enginetest: %s: %v", what, err)
 	}
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("enginetest: %v", err)
-	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }

@@ -9,22 +9,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"tideline/test/port"
 	"tideline/test/redistest"
 )
 
 // Timeout is an invocation's deadline unless WithTimeout says otherwise.
-const Timeout = 10 * time.Second
+const Timeout = 30 * time.Second
 
-// initTimeout is Lambda's own limit from the process's start to its first request for an event.
-const initTimeout = 10 * time.Second
+// initTimeout is the limit from the process's start to its first request for an event. Lambda's own is 10 s, for which a busy machine may stand still.
+const initTimeout = 30 * time.Second
 
 // buildTimeout bounds one build with nothing in the cache.
 const buildTimeout = 5 * time.Minute
@@ -188,23 +189,25 @@ func (f *Function) Kill() {
 	}
 }
 
-// FreePort answers a TCP port on loopback that was free a moment ago.
+// FreePort answers a TCP port of loopback that nobody listens on.
 func FreePort(t T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	n, err := strconv.Atoi(port.Free(t))
 	if err != nil {
 		t.Fatalf("lambdatest: %v", err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return n
 }
 
-// Poll calls ready every few milliseconds until it answers nil, and fails the test with its last error after ten seconds.
+// pollTimeout is how long Poll waits for what normally takes milliseconds, on a machine that may stand still for some seconds.
+const pollTimeout = 60 * time.Second
+
+// Poll calls ready every few milliseconds until it answers nil, and fails the test with its last error after pollTimeout.
 func Poll(t T, ready func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), pollTimeout)
 	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		err := ready(ctx)

@@ -62,7 +62,7 @@ func TestAnEventsTraceIsPublished(t *testing.T) {
 // A REST request that Redis missed: the outbox publishes it under the trace of the request, which came through the table and its stream.
 func TestTheOutboxPublishesUnderTheRequestsTrace(t *testing.T) {
 	db, redis := dynamotest.Start(t), redistest.Start(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := todotable.CreateTable(ctx, db.Client(), "todos"); err != nil {
 		t.Fatal(err)

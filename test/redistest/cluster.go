@@ -22,7 +22,7 @@ type Cluster struct {
 func StartCluster(t T, settings ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
-	settings = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "5000", "--cluster-config-file", "nodes.conf"}, settings...)
+	settings = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "15000", "--cluster-config-file", "nodes.conf"}, settings...)
 	for i := range c.Shards {
 		c.Shards[i] = Start(t, settings...)
 	}

@@ -3,7 +3,6 @@ package redistest
 import (
 	"net"
 	"sync"
-	"time"
 )
 
 // Proxy relays TCP connections to a target that can be changed, and breaks them on demand. It is safe for concurrent use.
@@ -147,7 +146,7 @@ func (p *Proxy) relay(client net.Conn) {
 	if refusing {
 		return
 	}
-	server, err := net.DialTimeout("tcp", target, 5*time.Second)
+	server, err := net.DialTimeout("tcp", target, commandTimeout)
 	if err != nil {
 		return
 	}

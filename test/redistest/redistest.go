@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -18,10 +17,12 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"tideline/test/port"
 )
 
 // startTimeout bounds every wait for a server to start, to link up, or to agree.
-const startTimeout = 20 * time.Second
+const startTimeout = 60 * time.Second
 
 // T is the part of testing.TB that this package needs.
 type T interface {
@@ -105,20 +106,13 @@ func start(t T, files *TLSFiles, settings ...string) *Server {
 	}
 }
 
-// freePort is a port that nobody listens on, of those below the ones that systems give to connections by themselves: it is free for the server, and still when
-// the server comes back to it after a while. The cluster bus takes port + 10000, and is below them, too.
 func freePort(t T) int {
 	t.Helper()
-	for range 100 {
-		port := 10_000 + rand.N(12_000)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			_ = l.Close()
-			return port
-		}
+	n, err := strconv.Atoi(port.Free(t))
+	if err != nil {
+		t.Fatalf("redistest: %v", err)
 	}
-	t.Fatalf("redistest: no free port")
-	return 0
+	return n
 }
 
 // launch starts the process and waits until it answers.

@@ -15,7 +15,7 @@ import (
 )
 
 // commandTimeout bounds one Do. CLUSTER commands and MIGRATE of a slot's worth of keys are the slowest.
-const commandTimeout = 10 * time.Second
+const commandTimeout = 30 * time.Second
 
 // Error is what a server answered instead of a result.
 type Error string
