@@ -81,24 +81,31 @@ func launch(python string) (*Server, error) {
 		_ = s.cmd.Wait() // its exit code is the signal's
 		close(s.gone)
 	}()
-	for deadline := time.Now().Add(startTimeout); ; {
-		res, err := s.http.Get(s.URL + "/moto-api/data.json")
-		if err == nil {
-			err = res.Body.Close()
-		}
-		if err == nil && res.StatusCode == http.StatusOK {
-			return s, nil
-		}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for !s.answers(ctx) {
 		select {
 		case <-s.gone:
 			return nil, fmt.Errorf("it ended: %s", s.log.Bytes())
-		case <-time.After(50 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
+		case <-ctx.Done():
 			s.stop()
 			return nil, fmt.Errorf("it does not answer after %v: %s", startTimeout, s.log.Bytes())
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
+	return s, nil
+}
+
+func (s *Server) answers(ctx context.Context) bool {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/moto-api/data.json", nil)
+	if err != nil {
+		return false
+	}
+	res, err := s.http.Do(r)
+	if err != nil {
+		return false
+	}
+	return res.Body.Close() == nil && res.StatusCode == http.StatusOK
 }
 
 func (s *Server) stop() {

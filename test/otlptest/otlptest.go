@@ -25,8 +25,12 @@ type T interface {
 	Cleanup(func())
 }
 
-// bodyBytes is the longest request that is taken.
-const bodyBytes = 16 << 20
+const (
+	// bodyBytes is the longest request that is taken.
+	bodyBytes = 16 << 20
+	// patience bounds the wait for spans.
+	patience = time.Minute
+)
 
 // Span is one span, with what says where it came from.
 type Span struct {
@@ -159,13 +163,13 @@ func (c *Collector) Trace(id string) []Span {
 // Await waits for at least n spans of a trace: processes send in batches, some seconds apart.
 func (c *Collector) Await(t T, id string, n int) []Span {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		found := c.Trace(id)
 		if len(found) >= n {
 			return found
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%d of %d spans of trace %s within 20 s: %+v", len(found), n, id, found)
+			t.Fatalf("%d of %d spans of trace %s within %v: %+v", len(found), n, id, patience, found)
 		}
 	}
 }

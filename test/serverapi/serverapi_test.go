@@ -104,7 +104,8 @@ func connect(t *testing.T, n *fleet.Node, user string) *ann {
 		t.Fatal(err)
 	}
 	a := &ann{t: t, Client: centrifuge.NewJsonClient(strings.Replace(n.URL, "http", "ws", 1)+"/connection/websocket", centrifuge.Config{Token: raw,
-		MinReconnectDelay: 20 * time.Millisecond, MaxReconnectDelay: 300 * time.Millisecond})}
+		MinReconnectDelay: 20 * time.Millisecond, MaxReconnectDelay: 300 * time.Millisecond,
+		HandshakeTimeout: patience, ReadTimeout: patience, WriteTimeout: patience})}
 	t.Cleanup(a.Close)
 	id := make(chan string, 100)
 	a.OnConnected(func(e centrifuge.ConnectedEvent) { id <- e.ClientID })
@@ -189,7 +190,7 @@ func TestPython(t *testing.T) {
 	a := connect(t, f.Nodes[1], "ann")
 	a.subscribe("open:p")
 	p := fleet.Run(t, "backend.py", interpreter, []string{"API=" + f.Nodes[0].Private + "/api", "KEY=" + key, "CLIENT=" + a.id}, "backend.py")
-	deadline := time.After(2 * time.Minute)
+	deadline := time.After(4 * time.Minute)
 	for p.Running() {
 		select {
 		case <-deadline:
