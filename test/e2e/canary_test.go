@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"regexp"
 	"strconv"
@@ -42,6 +43,8 @@ func TestTheCanaryOutlivesTheNodeThatPublishesIt(t *testing.T) {
 	if testing.Short() {
 		t.Skip("not in the short run: canaries are ten seconds apart")
 	}
+	pauses := fleet.WatchPauses(t)
+	misses := func() float64 { return float64(pauses.Longer(limit.CanaryWait / 5)) } // that are the machine's
 	f := fleet.Start(t, fleet.Options{Nodes: 3})
 	ann, _ := guest(t, "ann", f.URL)
 	ann.subscribe("system:canary")
@@ -53,8 +56,9 @@ func TestTheCanaryOutlivesTheNodeThatPublishesIt(t *testing.T) {
 	if err := json.Unmarshal(ann.event(mark, "publication", `"canary"`).Data, &canary); err != nil || canary.Type != "canary" || canary.N == 0 || canary.Time == 0 {
 		t.Fatalf("%+v, %v", canary, err)
 	}
-	heard := func(n *fleet.Node, atLeast float64, within time.Duration) {
+	heard := func(n *fleet.Node, atLeast float64) {
 		t.Helper()
+		const within = 5 * limit.CanaryInterval
 		for deadline := time.Now().Add(within); figure(t, n, "canary_heard_total") < atLeast; time.Sleep(100 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s has not heard %v canaries within %v", n.ID, atLeast, within)
@@ -64,8 +68,8 @@ func TestTheCanaryOutlivesTheNodeThatPublishesIt(t *testing.T) {
 	var left []*fleet.Node
 	var before []float64
 	for _, n := range f.Nodes {
-		heard(n, 1, limit.CanaryInterval+limit.CanaryWait)
-		if missed := figure(t, n, "canary_missed_total"); missed != 0 {
+		heard(n, 1)
+		if missed := figure(t, n, "canary_missed_total"); missed > misses() {
 			t.Errorf("%s missed %v", n.ID, missed)
 		}
 		if open := figure(t, n, "websocket_connections_active"); open > 1 {
@@ -81,30 +85,40 @@ func TestTheCanaryOutlivesTheNodeThatPublishesIt(t *testing.T) {
 	}
 	f.Node(canary.Node).Kill()
 	for i, n := range left {
-		heard(n, before[i]+2, 2*limit.CanaryInterval+limit.LockTTL+limit.CanaryWait)
-		if missed := figure(t, n, "canary_missed_total"); missed > 1 {
+		heard(n, before[i]+2)
+		if missed := figure(t, n, "canary_missed_total"); missed > 1+misses() {
 			t.Errorf("%s missed %v while another took over", n.ID, missed)
 		}
 	}
 	// The next goes without a miss: a drain hands over.
 	var next *fleet.Node
-	for _, n := range left {
-		if strings.Contains(n.Output(), "canary is published from here") {
-			next = n
-		}
-	}
-	if next == nil {
-		t.Fatal("nobody says that it publishes")
-	}
-	for i, n := range left {
-		before[i] = figure(t, n, "canary_missed_total")
-		if n != next {
-			next.Signal(syscall.SIGTERM)
-			heard(n, figure(t, n, "canary_heard_total")+2, 2*limit.CanaryInterval+limit.CanaryWait)
-			if missed := figure(t, n, "canary_missed_total"); missed != before[i] {
-				t.Errorf("%s missed %v over a drain", n.ID, missed-before[i])
+	fleet.Poll(t, "another node's canary is heard", func() error {
+		last := ""
+		for line := range strings.Lines(ann.Output()) {
+			if strings.HasPrefix(line, `{"event":"publication","channel":"system:canary"`) {
+				last = line
 			}
 		}
+		if err := json.Unmarshal(ann.parse(last).Data, &canary); err != nil {
+			return err
+		}
+		for _, n := range left {
+			if n.ID == canary.Node {
+				next = n
+				return nil
+			}
+		}
+		return fmt.Errorf("%s is the last to publish", canary.Node)
+	})
+	other := left[0]
+	if other == next {
+		other = left[1]
 	}
-	t.Logf("the kill cost the others %v canaries, the drain none", before)
+	missed := figure(t, other, "canary_missed_total")
+	next.Signal(syscall.SIGTERM) // and is soon gone
+	heard(other, figure(t, other, "canary_heard_total")+2)
+	if now := figure(t, other, "canary_missed_total"); now > missed+misses() {
+		t.Errorf("%s missed %v over a drain", other.ID, now-missed)
+	}
+	t.Logf("the kill cost %s %v canaries, the drain none", other.ID, missed)
 }

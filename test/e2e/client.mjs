@@ -27,7 +27,7 @@ async function rest(method, path, body, headers = {}) {
     redirect: 'manual',
     headers: { cookie: cookieHeader(), ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
     body: body === undefined ? undefined : JSON.stringify(body),
-    signal: AbortSignal.timeout(10_000),
+    signal: AbortSignal.timeout(30_000), // a busy machine may stand still for some seconds
   });
   keep(res.headers.getSetCookie());
   const text = await res.text();
@@ -67,6 +67,7 @@ const operations = {
       minReconnectDelay: 50,
       maxReconnectDelay: 500,
       maxServerPingDelay: 10_000,
+      timeout: 30_000,
     });
     client.on('connected', (c) => say({ event: 'connected', client: c.client, node: c.data?.node }));
     client.on('connecting', (c) => say({ event: 'connecting', code: c.code, reason: c.reason }));

@@ -2,12 +2,14 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec"
 	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"tideline/test/fleet"
 )
@@ -162,9 +164,15 @@ func (c *client) subscribe(channel string) event {
 	return c.event(mark, "subscribed", channel)
 }
 
-// say sends a chat line, as the page does: with an id, so that a retry says it once.
+// say sends a chat line, as the page does: with an id, so that a retry says it once. Error 100 is temporary: the node's Redis did not answer in time.
 func (c *client) say(text string) error {
-	return c.do(nil, "rpc", args{"method": "publish", "data": args{"channel": lobby, "id": c.Name + text, "data": args{"text": text}}})
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		err := c.do(nil, "rpc", args{"method": "publish", "data": args{"channel": lobby, "id": c.Name + text, "data": args{"text": text}}})
+		var refused *clientError
+		if !errors.As(err, &refused) || refused.Code != 100 || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // createTodo over REST, through the load balancer.

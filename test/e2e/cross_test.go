@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"tideline/shared/limit"
 	"tideline/test/fleet"
 )
 
@@ -155,7 +156,7 @@ func TestADrainedNodeLosesNothing(t *testing.T) {
 		return nil
 	})
 	said := 0
-	pace := time.NewTicker(10 * time.Millisecond) // limit.CommandsPerSecond
+	pace := time.NewTicker(time.Second / limit.PublishesPerSecond)
 	defer pace.Stop()
 	for ; leaving.Running(); said++ {
 		<-pace.C
