@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"tideline/node/front"
 	"tideline/node/hub"
 	"tideline/shared/bus"
 	"tideline/shared/channel"
@@ -74,7 +75,11 @@ func startNode(t testing.TB, addr, id string, change func(*Options)) *node {
 	}
 	mux := http.NewServeMux()
 	n.Register(mux)
-	server := httptest.NewServer(mux)
+	server := httptest.NewUnstartedServer(mux)
+	before := front.Listen(server.Listener, front.Options{Handler: mux, Lines: []string{"GET " + Path, "GET " + PathUniWebSocket}, // as in a node
+		First: time.Minute, Idle: time.Minute, Log: log})
+	server.Listener = before
+	server.Start()
 	n.url = "ws" + strings.TrimPrefix(server.URL, "http") + Path
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -85,6 +90,7 @@ func startNode(t testing.TB, addr, id string, change func(*Options)) *node {
 			t.Errorf("node %s: %v", id, err)
 		}
 		server.Close()
+		before.Wait()
 		b.Close()
 	})
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // until it has its lease

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -29,6 +30,8 @@ import (
 const (
 	// RequestBytes is the longest request, head and body, that is answered here.
 	RequestBytes = 8 << 10
+	// quietTime is how long a connection that has been answered keeps its goroutine and buffers for the next request.
+	quietTime = time.Second
 	// AnswerTimeout is how long an answer may take to go to a client that is slow to read it, unless the handler sets a deadline.
 	AnswerTimeout = 30 * time.Second
 )
@@ -65,6 +68,11 @@ type conn struct {
 	*net.TCPConn
 	raw    syscall.RawConn
 	remote string
+
+	// These are wait's.
+	into []byte
+	n    int
+	look func(fd uintptr) bool
 }
 
 // Listen takes connections from a listener of TCP, which is Front's from now on, until Close. Wait must follow.
@@ -158,18 +166,22 @@ func (f *Front) drop(c *conn) {
 
 // rest lets a connection wait for a request.
 func (f *Front) rest(c *conn, most time.Duration) {
-	f.mu.Lock()
-	closed := f.closed
-	if !closed {
-		f.resting[c] = struct{}{}
-	}
-	f.mu.Unlock()
-	if closed || c.SetReadDeadline(time.Now().Add(most)) != nil {
-		f.rouse(c)
+	if !f.quiet(c, most) {
 		f.drop(c)
 		return
 	}
 	go f.await(c)
+}
+
+// quiet notes that a connection waits for a request, for so long; false: it has no more to wait for.
+func (f *Front) quiet(c *conn, most time.Duration) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed || c.SetReadDeadline(time.Now().Add(most)) != nil {
+		return false
+	}
+	f.resting[c] = struct{}{}
+	return true
 }
 
 // await is all that runs for a connection at rest. It must stay shallow: a goroutine's stack never shrinks below 4 KiB once it has been that large.
@@ -195,51 +207,80 @@ type scratch struct {
 	bytes  bytes.Reader
 	reader *bufio.Reader // of bytes
 	writer *bufio.Writer // for who takes the connection over; nothing is behind it
+	header http.Header   // of the answer
 	out    bytes.Buffer
 	body   bytes.Buffer
 }
 
 var pool = sync.Pool{New: func() any {
-	return &scratch{reader: bufio.NewReader(nil), writer: bufio.NewWriter(nil)}
+	return &scratch{reader: bufio.NewReader(nil), writer: bufio.NewWriter(nil), header: http.Header{}}
 }}
 
 // keptBytes is the largest buffer of answers that is kept for the next one.
 const keptBytes = 64 << 10
 
-// serve answers one request, or finds that it is not for here.
+// serve answers requests until the connection is quiet, taken over, passed on or at its end.
 func (f *Front) serve(c *conn) {
 	s := pool.Get().(*scratch)
 	defer func() {
+		clear(s.header)
 		if s.body.Cap() <= keptBytes && s.out.Cap() <= keptBytes {
 			pool.Put(s)
 		}
 	}()
-	n := c.peek(s.in[:])
-	r := f.request(s, n)
+	if c.wait(s.in[:]) != nil { // it is readable
+		f.drop(c)
+		return
+	}
+	for f.one(c, s) {
+		// Who asks often stays on this goroutine.
+		if !f.quiet(c, quietTime) {
+			f.drop(c)
+			return
+		}
+		err := c.wait(s.in[:])
+		f.rouse(c)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			f.rest(c, f.o.Idle)
+			return
+		case err != nil:
+			f.drop(c)
+			return
+		}
+	}
+}
+
+// one answers one request; false: the connection is no more, or not Front's.
+func (f *Front) one(c *conn, s *scratch) (more bool) {
+	r := f.request(s, c.n)
 	if r == nil {
 		_ = c.SetReadDeadline(time.Time{}) // closed: whoever reads it notices
 		f.pass(c.TCPConn)
 		f.running.Done()
-		return
+		return false
 	}
-	if _, err := c.Read(s.in[:n]); err != nil { // what was parsed; there is nothing behind it
+	if _, err := c.Read(s.in[:c.n]); err != nil { // what was parsed; there is nothing behind it
 		f.drop(c)
-		return
+		return false
 	}
 	if c.remote == "" {
 		c.remote = c.RemoteAddr().String()
 	}
 	r.RemoteAddr = c.remote
-	w := &writer{c: c, s: s, r: r, header: make(http.Header, 8), close: r.Close || f.ending()}
+	clear(s.header)
+	w := &writer{c: c, s: s, r: r, header: s.header, close: r.Close}
 	ok := f.handle(w, r)
+	w.close = w.close || f.ending()
 	switch {
 	case w.hijacked:
 		f.running.Done()
+		return false
 	case !ok || w.end() != nil || w.close:
 		f.drop(c)
-	default:
-		f.rest(c, f.o.Idle)
+		return false
 	}
+	return true
 }
 
 // handle reports whether the handler came to its end.
@@ -253,19 +294,18 @@ func (f *Front) handle(w http.ResponseWriter, r *http.Request) (ok bool) {
 	return true
 }
 
-// peek reads what has come and leaves it where it is.
-func (c *conn) peek(into []byte) (n int) {
-	// An error says nothing here: who reads it next has it too.
-	_ = c.raw.Control(func(fd uintptr) {
-		for {
-			var err error
-			n, _, err = syscall.Recvfrom(int(fd), into, syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-			if err != syscall.EINTR {
-				return
-			}
+// wait waits until something has come, and reads it without taking it: an error says that time is over or the connection closed here. What
+// has been read, which is nothing at the client's end, is n bytes.
+func (c *conn) wait(into []byte) error {
+	if c.look == nil {
+		c.look = func(fd uintptr) (ready bool) {
+			c.n, ready = hands.Peek(fd, c.into)
+			return ready
 		}
-	})
-	return max(n, 0)
+	}
+	c.into = into
+	defer func() { c.into = nil }()
+	return c.raw.Read(c.look)
 }
 
 // request parses the first n bytes of s.in; nil: that is not one request of those that are answered here, and nothing else.
@@ -284,6 +324,11 @@ func (f *Front) request(s *scratch, n int) *http.Request {
 	if err != nil || r.ProtoMajor != 1 || r.ProtoMinor != 1 || !plainHost(r.Host) || len(r.TransferEncoding) > 0 || r.Header.Get("Expect") != "" ||
 		r.ContentLength < 0 || int64(head)+r.ContentLength != int64(n) {
 		return nil
+	}
+	for name := range r.Header {
+		if !plainName(name) {
+			return nil
+		}
 	}
 	return r
 }
@@ -307,6 +352,16 @@ func headBytes(b []byte) int {
 		}
 	}
 	return 0
+}
+
+// plainName is true for names of letters, digits and hyphens. net/http's server judges the others, which its parser leaves to it.
+func plainName(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-') {
+			return false
+		}
+	}
+	return name != ""
 }
 
 // plainHost is true for names and addresses, with a port or without.

@@ -93,6 +93,8 @@ type command struct {
 
 // lines runs commands that follow one another, and answers as many replies. Where one can't be read nothing is run.
 func (a *API) lines(ctx context.Context, body []byte) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, RequestBudget)
+	defer cancel()
 	if !utf8.Valid(body) {
 		return nil, because(errBadRequest, "not UTF-8")
 	}

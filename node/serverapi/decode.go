@@ -27,13 +27,23 @@ func with[R any](do func(ctx context.Context, a *API, req R) (any, error)) metho
 	}
 }
 
-// methodsByName are those of paths, batches and lines.
+// within bounds a method by RequestBudget.
+func within(m method) method {
+	return func(ctx context.Context, a *API, params []byte) (any, error) {
+		ctx, cancel := context.WithTimeout(ctx, RequestBudget)
+		defer cancel()
+		return m(ctx, a, params)
+	}
+}
+
+// methodsByName are those of paths, batches and lines. A publication is the sockets' to bound, by limit.CommandBudget.
 func methodsByName() map[string]method {
 	return map[string]method{
-		"publish": with(publish), "broadcast": with(broadcast),
-		"subscribe": with(subscribe), "unsubscribe": with(unsubscribe), "disconnect": with(disconnect), "refresh": with(refresh), "send": with(send),
-		"history": with(history), "history_remove": with(historyRemove), "presence": with(presence), "presence_stats": with(presenceStats),
-		"channels": with(channels), "connections": with(connections), "info": with(info), "rpc": with(rpc), "batch": with(batch),
+		"publish": with(publish), "broadcast": within(with(broadcast)),
+		"subscribe": within(with(subscribe)), "unsubscribe": within(with(unsubscribe)), "disconnect": within(with(disconnect)),
+		"refresh": within(with(refresh)), "send": within(with(send)), "history": within(with(history)), "history_remove": within(with(historyRemove)),
+		"presence": within(with(presence)), "presence_stats": within(with(presenceStats)), "channels": within(with(channels)),
+		"connections": within(with(connections)), "info": within(with(info)), "rpc": within(with(rpc)), "batch": within(with(batch)),
 	}
 }
 

@@ -115,9 +115,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, answer func(ctx cont
 		a.unread(w, err, transport)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), RequestBudget)
-	defer cancel()
-	result, err := answer(ctx, body)
+	result, err := answer(r.Context(), body)
 	if err != nil {
 		a.note(err)
 		fail(w, err, transport)
@@ -128,11 +126,17 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, answer func(ctx cont
 
 // begin takes one of the RequestsAtOnce places.
 func (a *API) begin(ctx context.Context) (release func(), err error) {
+	release = func() { <-a.places }
+	select {
+	case a.places <- struct{}{}:
+		return release, nil
+	default:
+	}
 	ctx, cancel := context.WithTimeout(ctx, limit.CommandBudget)
 	defer cancel()
 	select {
 	case a.places <- struct{}{}:
-		return func() { <-a.places }, nil
+		return release, nil
 	case <-ctx.Done():
 		return nil, errTooManyRequests
 	}

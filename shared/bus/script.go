@@ -61,8 +61,11 @@ func (b *Bus) run(ctx context.Context, s *script, keys []string, args ...any) (a
 // retry repeats op until it succeeds, fails for good, or its time is up: limit.PublishTimeout or the context's deadline, and for
 // TRYAGAIN limit.TryAgainBudget. It answers nil or an error that wraps ErrUnavailable and op's last error.
 func (b *Bus) retry(ctx context.Context, verb string, op func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit.PublishTimeout)
-	defer cancel()
+	if by, ok := ctx.Deadline(); !ok || time.Until(by) > limit.PublishTimeout { // a context costs as much as a tenth of the call
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit.PublishTimeout)
+		defer cancel()
+	}
 	var migrating time.Time // when TRYAGAIN was first heard
 	for bound := retryFirst; ; bound = min(2*bound, retryMax) {
 		err := op(ctx)
