@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -17,25 +18,27 @@ const (
 	generatorCore = "1"
 )
 
-// tick is the unit of /proc/<pid>/stat: USER_HZ is 100 wherever Linux runs.
-const tick = time.Second / 100
-
-// cpu is the time that a process and its threads have had, user and system.
+// cpu is the time that a process's threads have had, user and system, to the nanosecond; /proc/<pid>/stat counts hundredths of a second. Threads that
+// have ended are not in it: what is measured here keeps its own.
 func cpu(pid int) (time.Duration, error) {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	folder := fmt.Sprintf("/proc/%d/task", pid)
+	threads, err := os.ReadDir(folder)
 	if err != nil {
 		return 0, err
 	}
-	// The second field is the name in parentheses, with anything in it.
-	fields := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
-	const utime, stime = 14 - 3, 15 - 3
 	var sum time.Duration
-	for _, i := range []int{utime, stime} {
-		n, err := strconv.ParseInt(fields[i], 10, 64)
+	for _, t := range threads {
+		// The first field (Documentation/scheduler/sched-stats.rst of the kernel).
+		raw, err := os.ReadFile(filepath.Join(folder, t.Name(), "schedstat"))
 		if err != nil {
-			return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+			return 0, err
 		}
-		sum += time.Duration(n) * tick
+		first, _, _ := strings.Cut(string(raw), " ")
+		n, err := strconv.ParseInt(first, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("schedstat of %d: %w", pid, err)
+		}
+		sum += time.Duration(n)
 	}
 	return sum, nil
 }
