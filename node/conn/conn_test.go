@@ -16,7 +16,6 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/gorilla/websocket"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"tideline/node/front"
 	"tideline/node/hub"
@@ -24,9 +23,10 @@ import (
 	"tideline/shared/channel"
 	"tideline/shared/limit"
 	"tideline/shared/token"
+	"tideline/test/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 const secret = "0123456789abcdef0123456789abcdef"
 

@@ -2,28 +2,16 @@ package lambdatest_test
 
 import (
 	"encoding/json"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"tideline/functions/lambdahttp"
 	lambdatest "tideline/test/lambda"
+	"tideline/test/leak"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	lambdatest.Cleanup()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			_, _ = os.Stderr.WriteString(err.Error() + "\n")
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { leak.Main(m, lambdatest.Cleanup) }
 
 type echo struct {
 	Text, ID   string

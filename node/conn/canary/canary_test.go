@@ -16,17 +16,17 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"go.uber.org/goleak"
 
 	"tideline/node/conn"
 	"tideline/shared/bus"
 	"tideline/shared/channel"
 	"tideline/shared/limit"
 	"tideline/shared/token"
+	"tideline/test/leak"
 	"tideline/test/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // The tests' own numbers keep the proportions of package limit, fifty times faster; Redis's own liveness probe does not.
 const (
