@@ -18,7 +18,7 @@ import (
 // How the client behaves where the SDKs have the same settings.
 const (
 	dialWait     = 5 * time.Second  // of the handshake
-	replyWait    = 5 * time.Second  // for a command; then the connection is given up
+	replyWait    = 15 * time.Second // for a command; then the connection is given up. The SDKs have 5 s, for which a machine may stand still
 	silenceMax   = 35 * time.Second // the server's ping interval and the SDKs' delay on top
 	reconnectMin = 200 * time.Millisecond
 	reconnectMax = 5 * time.Second

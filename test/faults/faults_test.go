@@ -13,9 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"tideline/test/fleet"
+	"tideline/test/leak"
 )
 
 // long makes the scenarios with a length of their own as long as the promise names them: make soak. The short lengths keep the folder
@@ -50,14 +49,5 @@ func TestMain(m *testing.M) {
 			panic(err) // the flag is go test's own
 		}
 	}
-	code := m.Run()
-	fleet.RemoveBinaries()
-	if code == 0 {
-		// The SDK's timers for commands that it has given up live for its read timeout, also after Close.
-		if err := goleak.Find(goleak.IgnoreAnyFunction("github.com/centrifugal/centrifuge-go.(*Client).sendAsync.func1")); err != nil {
-			os.Stderr.WriteString("goroutines left: " + err.Error() + "\n")
-			code = 1
-		}
-	}
-	os.Exit(code)
+	leak.Main(m, fleet.RemoveBinaries)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"tideline/test/fleet"
 	"tideline/test/redistest"
 )
 
@@ -104,6 +105,7 @@ func TestNodeKilledWithAThousandMembers(t *testing.T) {
 	want := ids(gone)
 	// A node reaps only when its own lease has been unbroken for as long as a lease lasts.
 	pass(t, 15*time.Second)
+	pauses := fleet.WatchPauses(t)
 	died := time.Now()
 	dying.Kill()
 	for _, c := range gone {
@@ -114,7 +116,7 @@ func TestNodeKilledWithAThousandMembers(t *testing.T) {
 		return check(len(leaves) >= len(want), "%d of %d", len(leaves), len(want))
 	})
 	took := time.Since(died)
-	wantPresent(t, w, 10*time.Second, stay)
+	wantPresent(t, w, patience, stay)
 	pass(t, 3*time.Second) // for a second survivor that would send them again
 	_, leaves := w.heard()
 	fmt.Printf("%s: %d members died with their node, %d leaves were heard by a subscriber on another node, the last after %v\n",
@@ -122,8 +124,8 @@ func TestNodeKilledWithAThousandMembers(t *testing.T) {
 	if !slices.Equal(leaves, want) {
 		t.Errorf("%d leaves, want exactly the %d of those who died", len(leaves), len(want))
 	}
-	if took > leavesWithin {
-		t.Errorf("took %v, promised are %v", took, leavesWithin)
+	if pause := pauses.Since(died); took > leavesWithin+pause {
+		t.Errorf("took %v, promised are %v; the machine paused for %v", took, leavesWithin, pause)
 	}
 }
 
@@ -139,7 +141,7 @@ func TestNodeRestartedUnderTheSameName(t *testing.T) {
 	old := ids(cs)
 	first.Load().Kill()
 	current.Store(startNode(t, "phoenix", r.URL()))
-	within(t, 15*time.Second, "all are back", func() error {
+	within(t, time.Minute, "all are back", func() error {
 		back := 0
 		for _, c := range cs {
 			if c.connects.Load() == 2 {
@@ -150,8 +152,12 @@ func TestNodeRestartedUnderTheSameName(t *testing.T) {
 	})
 	awaitSubscribed(t, subscribers(cs))
 	wantPresent(t, w, time.Minute, ids(cs))
-	pass(t, 5*time.Second)
-	wantPresent(t, w, time.Second, ids(cs))
+	within(t, patience, "the old ones' leaves are heard", func() error {
+		_, leaves := w.heard()
+		return check(len(leaves) >= len(old), "%d of %d", len(leaves), len(old))
+	})
+	pass(t, 5*time.Second) // for one too many
+	wantPresent(t, w, patience, ids(cs))
 	joins, leaves := w.heard()
 	both := append(slices.Clone(old), ids(cs)...)
 	slices.Sort(both)
@@ -220,7 +226,7 @@ func hallThrough(t *testing.T, away, again func(*redistest.Server)) (w *client, 
 	again(r)
 	wantPresent(t, w, time.Minute, want)
 	pass(t, pick(22*time.Second, 90*time.Second)) // a lease, and a sweep; or the second sweep after a minute, too
-	wantPresent(t, w, 10*time.Second, want)
+	wantPresent(t, w, patience, want)
 	joins, leaves := w.heard()
 	lost := int64(0)
 	for _, c := range append(cs, w) {

@@ -41,7 +41,7 @@ func (p *pair) stopReplication(t *testing.T) {
 	}
 	p.link.Refuse(true)
 	p.link.Cut()
-	within(t, 10*time.Second, "the replica has lost its link", func() error {
+	within(t, patience, "the replica has lost its link", func() error {
 		return check(p.replica.Info("replication", "master_link_status") == "down", "still linked")
 	})
 }

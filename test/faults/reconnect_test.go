@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tideline/shared/channel"
+	"tideline/shared/limit"
 	"tideline/test/redistest"
 )
 
@@ -84,7 +85,7 @@ func TestClientAheadOfItsNode(t *testing.T) {
 	awaitCaughtUp(t, all[:1], []*publisher{pub}) // the other node stands five behind
 	moveTo(at(slow), mover)
 	mover.letGo()
-	within(t, 10*time.Second, "the node says that it can't answer now", func() error {
+	within(t, patience, "the node says that it can't answer now", func() error {
 		return check(mover.subErrors.Load() > 0, "no temporary error, and %d connects", mover.connects.Load())
 	})
 	p.Resume()
@@ -169,12 +170,12 @@ func TestReconnectStormReadsHistoryAHandfulOfTimes(t *testing.T) {
 	if byNode < 1 || byNode > readsMax || byRedis < 1 || byRedis > readsMax {
 		t.Errorf("%.0f history reads by the node's count, %d by Redis's, want 1 to %d", byNode, byRedis, readsMax)
 	}
-	if n := calls(t, r, "xrange"); n > readsMax+heartbeatReads {
+	if n := calls(t, r, "xrange"); n > readsMax+heartbeatReads*(1+int(time.Since(began)/(5*limit.Heartbeat))) {
 		t.Errorf("Redis ran %d XRANGE", n)
 	}
 }
 
-// heartbeatReads is what two nodes read of the fleet's streams in the seconds of the storm, beside any channel's history.
+// heartbeatReads is what two nodes read of the fleet's streams in five heartbeats, which is longer than the storm, beside any channel's history.
 const heartbeatReads = 20
 
 // watchCommands counts the commands that Redis runs and that match, as MONITOR shows them, until the answer is called.
@@ -211,8 +212,8 @@ func watchCommands(t *testing.T, r *redistest.Server, match func(line string) bo
 		select {
 		case n := <-result:
 			return n
-		case <-time.After(20 * time.Second):
-			t.Fatal("MONITOR is behind by more than 20 s")
+		case <-time.After(time.Minute):
+			t.Fatal("MONITOR is behind by more than a minute")
 			return 0
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tideline/shared/limit"
+	"tideline/test/fleet"
 	"tideline/test/redistest"
 )
 
@@ -35,6 +36,7 @@ func TestThirdNodeAddedUnderLoad(t *testing.T) {
 	}
 	clients, all, came := everywhere(t, socket, max(crowd(600), 300), names) // fewer have no excess that is worth it
 	stop := load(t, rooms*time.Second/100, ps...)
+	pauses := fleet.WatchPauses(t)
 	began := time.Now()
 	nodes = append(nodes, seats[2].start(t, "third", r.URL(), shed))
 
@@ -65,8 +67,9 @@ func TestThirdNodeAddedUnderLoad(t *testing.T) {
 	excess := float64(len(all)) - mean - 2*mean // of both together, over the mean
 	fmt.Printf("%s: %d clients on two nodes; after %v three nodes hold %v; %d were moved, at most %d a second\n", t.Name(), len(all),
 		took.Round(100*time.Millisecond), held, moved, most)
-	if most > 2*rate {
-		t.Errorf("%d reconnects in one second, shed are at most %d", most, rate)
+	pause := pauses.Since(began) // after which what would have come meanwhile comes at once
+	if most > 2*rate*(1+int(pause/time.Second)) {
+		t.Errorf("%d reconnects in one second, shed are at most %d; the machine paused for %v", most, rate, pause)
 	}
 	if moved == 0 || float64(total) > excess+mean {
 		t.Errorf("%d were moved and %d came back, the excess is about %.0f", moved, total, mean)

@@ -17,6 +17,10 @@ import (
 	"tideline/test/fleet"
 )
 
+// patience is how long a test waits for what must happen and has no length of its own. It normally takes milliseconds, but the machine may stand
+// still for some seconds.
+const patience = 30 * time.Second
+
 // stage of every bus and node here.
 const stage = "test"
 
