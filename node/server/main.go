@@ -80,11 +80,10 @@ func (c Config) Logger(w io.Writer) *slog.Logger {
 }
 
 func listen(ctx context.Context, c Config) (public, private net.Listener, err error) {
-	var l net.ListenConfig
-	if public, err = l.Listen(ctx, "tcp", c.Public); err != nil {
+	if public, err = listenConfig.Listen(ctx, "tcp", c.Public); err != nil {
 		return nil, nil, fmt.Errorf("PORT: %w", err)
 	}
-	if private, err = l.Listen(ctx, "tcp", c.Private); err != nil {
+	if private, err = listenConfig.Listen(ctx, "tcp", c.Private); err != nil {
 		public.Close()
 		return nil, nil, fmt.Errorf("PRIVATE_PORT: %w", err)
 	}
