@@ -80,8 +80,9 @@ func newTransport(idle time.Duration) *http.Transport {
 		},
 		MaxIdleConnsPerHost: 64,
 		IdleConnTimeout:     idle,
-		// A client that asks before it sends a large body gets the target's answer, not ours.
-		ExpectContinueTimeout: time.Second,
+		// A client that asks before it sends a large body gets the target's answer, not ours, also from a target that is slow for a moment: the body would meet
+		// the end of its connection.
+		ExpectContinueTimeout: 10 * time.Second,
 		// The real one neither compresses nor unpacks.
 		DisableCompression: true,
 	}

@@ -19,7 +19,7 @@ func fleet(t *testing.T, change func(*Options)) (n1, n2 *node) {
 	t.Helper()
 	redis := startRedis(t)
 	n1, n2 = startNode(t, redis.Addr(), "n1", change), startNode(t, redis.Addr(), "n2", change)
-	for deadline := time.Now().Add(patience); ; { // until both listen to surveys
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // until both listen to surveys
 		all, err := n1.survey(t.Context(), surveyConnections, Order{})
 		if err == nil && len(all.Missing) == 0 {
 			return n1, n2
@@ -137,6 +137,11 @@ func TestConnectionsPerUserAndAddress(t *testing.T) {
 	past := n2.dial(t)
 	past.send(fmt.Sprintf(`{"id":1,"connect":{"token":%q}}`, n2.token(t, token.Claims{User: "ann"})))
 	past.wantClose(4001)
+	for deadline := time.Now().Add(patience); n2.count() > 1; time.Sleep(time.Millisecond) { // the refused one doesn't count any more
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections", n2.count())
+		}
+	}
 	first.ws.Close()
 	known(n2, "ann", 2)
 	n2.connect(t, token.Claims{User: "ann"})

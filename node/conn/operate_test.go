@@ -67,7 +67,7 @@ func TestPresenceKeepsTheServersInfo(t *testing.T) {
 	ann := n.connect(t, token.Claims{User: "ann"})
 	var o Order
 	o.User, o.Channel, o.Info = "ann", "open:a", json.RawMessage(`{"seat":7}`)
-	for deadline := time.Now().Add(patience); ; { // until the node listens to surveys
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // until the node listens to surveys
 		l, err := n.Service.Subscribe(t.Context(), o)
 		if err == nil && l.Total == 1 {
 			break
@@ -95,7 +95,7 @@ func TestUsersAreCounted(t *testing.T) {
 	}
 	clients[0].ws.Close()
 	clients[2].ws.Close()
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		if got := n.nodeInfo(); got.Users == 1 && got.Connections == 1 {
 			return
 		} else if time.Now().After(deadline) {

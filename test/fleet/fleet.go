@@ -141,6 +141,6 @@ func Poll(t T, what string, condition func() error) {
 
 // Client is an HTTP client that keeps no connection, and no cookie unless it has a jar.
 func Client(jar http.CookieJar) *http.Client {
-	return &http.Client{Jar: jar, Timeout: 15 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: 5 * time.Second},
+	return &http.Client{Jar: jar, Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: 20 * time.Second},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
