@@ -182,7 +182,7 @@ func (c *client) drop(name string, sub *subscription, reply func() []byte) {
 	}
 	c.s.feed.Release(name)
 	if sub.entered {
-		c.s.leaving.put(leave{channel: name, client: c.id, announce: sub.ns.JoinLeave})
+		c.s.leaving.put(leave{member{name, c.id}, sub.ns.JoinLeave})
 	}
 }
 

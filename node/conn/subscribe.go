@@ -124,7 +124,7 @@ func (c *client) enter(ctx context.Context, req *protocol.SubscribeRequest, sub 
 	entered := sub.entered
 	c.mu.Unlock()
 	if entered {
-		c.s.leaving.put(leave{channel: name, client: c.id, announce: sub.ns.JoinLeave})
+		c.s.leaving.put(leave{member{name, c.id}, sub.ns.JoinLeave})
 	}
 	return err
 }
@@ -153,6 +153,9 @@ func (c *client) hold(j *feed.Joined) int {
 func (c *client) enterPresence(ctx context.Context, name string, sub *subscription) error {
 	if !sub.ns.Presence {
 		return nil
+	}
+	if err := c.s.leaving.wait(ctx, member{name, c.id}); err != nil {
+		return err
 	}
 	c.mu.Lock()
 	sub.entered = true // first: an entry whose answer is lost must be removed, too
