@@ -4,14 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	"go.uber.org/goleak"
 
 	"tideline/shared/bus"
 	"tideline/shared/channel"
@@ -20,6 +18,7 @@ import (
 	"tideline/shared/token"
 	"tideline/test/dynamotest"
 	lambdatest "tideline/test/lambda"
+	"tideline/test/leak"
 	"tideline/test/redistest"
 )
 
@@ -28,14 +27,7 @@ var db *dynamotest.Server
 func TestMain(m *testing.M) {
 	scope := &redistest.Scope{}
 	db = dynamotest.Start(scope)
-	code := m.Run()
-	scope.End()
-	lambdatest.Cleanup()
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	leak.Main(m, scope.End, lambdatest.Cleanup)
 }
 
 // account is a table with its stream, Redis, and what the deployed binaries are told about them.

@@ -10,17 +10,16 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"tideline/functions/api"
 	"tideline/functions/broadcast"
 	"tideline/shared/bus"
 	"tideline/shared/limit"
 	"tideline/shared/token"
+	"tideline/test/leak"
 	"tideline/test/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 func newBus(t *testing.T) (*bus.Bus, *redistest.Server) {
 	t.Helper()

@@ -8,19 +8,19 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"tideline/shared/metric"
+	"tideline/test/leak"
+	"tideline/test/port"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 func env(pairs ...string) func(string) string {
 	return func(name string) string {
@@ -33,23 +33,15 @@ func env(pairs ...string) func(string) string {
 	}
 }
 
-// freePorts were free a moment ago, and lie below those that the system gives to connections by itself: nobody takes them meanwhile.
-func freePorts(t *testing.T, n int) []string {
+// freePorts are different ones.
+func freePorts(t *testing.T, n int) (out []string) {
 	t.Helper()
-	var out []string
-	for range 100 {
-		port := fmt.Sprint(10_000 + rand.N(20_000))
-		l, err := net.Listen("tcp", ":"+port)
-		if err != nil {
-			continue
-		}
-		defer l.Close()
-		if out = append(out, port); len(out) == n {
-			return out
+	for len(out) < n {
+		if p := port.Free(t); !slices.Contains(out, p) {
+			out = append(out, p)
 		}
 	}
-	t.Fatal("no free ports")
-	return nil
+	return out
 }
 
 // running is a function on ports; stop ends it and answers Run's error.

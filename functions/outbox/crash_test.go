@@ -16,7 +16,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/google/uuid"
-	"go.uber.org/goleak"
 
 	"tideline/functions/outbox"
 	"tideline/functions/todos"
@@ -26,6 +25,7 @@ import (
 	"tideline/shared/todo/dynamo"
 	"tideline/shared/token"
 	"tideline/test/dynamotest"
+	"tideline/test/leak"
 	"tideline/test/redistest"
 )
 
@@ -37,13 +37,7 @@ func TestMain(m *testing.M) {
 	}
 	scope := &redistest.Scope{}
 	db = dynamotest.Start(scope)
-	code := m.Run()
-	scope.End()
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	leak.Main(m, scope.End)
 }
 
 // Where a writer dies.

@@ -1,22 +1,12 @@
 package session_test
 
 import (
-	"fmt"
 	"net/http"
-	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"tideline/test/leak"
 )
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
+	leak.Main(m, http.DefaultTransport.(*http.Transport).CloseIdleConnections)
 }

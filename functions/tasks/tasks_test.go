@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
-	"go.uber.org/goleak"
 
 	"tideline/functions/tasks"
 	"tideline/functions/tasks/dirfiles"
@@ -26,13 +25,14 @@ import (
 	"tideline/shared/todo"
 	"tideline/shared/todo/bolt"
 	"tideline/shared/token"
+	"tideline/test/leak"
 )
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv("TASKS_WORKER"); path != "" {
 		os.Exit(child(path))
 	}
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 // recorder is a bus that keeps what is published, once per id as the real one does, or is away.

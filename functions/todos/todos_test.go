@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
-	"go.uber.org/goleak"
 
 	"tideline/functions/todos"
 	"tideline/shared/bus"
@@ -23,9 +22,10 @@ import (
 	"tideline/shared/todo/bolt"
 	"tideline/shared/todo/storetest"
 	"tideline/shared/token"
+	"tideline/test/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // recorder is a bus that keeps what is published, or fails, or hangs until its context ends.
 type recorder struct {

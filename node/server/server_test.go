@@ -17,14 +17,14 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"tideline/node/conn"
 	"tideline/shared/bus"
 	"tideline/shared/limit"
+	"tideline/test/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // sockets stands in where a test needs a Redis in a certain state, or to see the order of a node's end. The real ones are
 // behind a node in test/e2e.

@@ -18,12 +18,12 @@ import (
 
 	"github.com/gorilla/websocket"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"tideline/node/conn"
 	"tideline/shared/bus"
 	"tideline/shared/channel"
 	"tideline/shared/token"
+	"tideline/test/leak"
 	"tideline/test/redistest"
 )
 
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 const (

@@ -12,15 +12,15 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"go.uber.org/goleak"
 
 	failed "tideline/functions/outbox/s3files"
 	"tideline/functions/tasks"
 	"tideline/functions/tasks/s3files"
+	"tideline/test/leak"
 	"tideline/test/mototest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 func pathStyle(o *s3.Options) { o.UsePathStyle = true }
 

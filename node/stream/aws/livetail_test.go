@@ -19,12 +19,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"go.uber.org/goleak"
 
 	"tideline/node/stream"
+	"tideline/test/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 const (
 	groupName = "/aws/lambda/todos"
@@ -41,7 +41,7 @@ type cloud struct {
 	open     int
 	most     int // open together
 	refuse   string
-	sent     map[string]chan struct{} // by the id of a request
+	sent     map[string]chan struct{}                                                // by the id of a request
 	script   func(session int, say func(kind, payload string), gone <-chan struct{}) // runs a session; the stream ends with it
 }
 

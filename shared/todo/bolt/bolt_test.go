@@ -6,14 +6,14 @@ import (
 	"testing"
 
 	"go.etcd.io/bbolt"
-	"go.uber.org/goleak"
 
 	"tideline/shared/todo"
 	"tideline/shared/todo/bolt"
 	"tideline/shared/todo/storetest"
+	"tideline/test/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 func open(t *testing.T, path string, clock *storetest.Clock) (*bolt.Store, *bbolt.DB) {
 	t.Helper()

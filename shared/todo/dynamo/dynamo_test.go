@@ -3,7 +3,6 @@ package dynamo_test
 import (
 	"errors"
 	"net/http"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,12 +10,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/google/uuid"
-	"go.uber.org/goleak"
 
 	"tideline/shared/todo"
 	"tideline/shared/todo/dynamo"
 	"tideline/shared/todo/storetest"
 	"tideline/test/dynamotest"
+	"tideline/test/leak"
 	"tideline/test/redistest"
 )
 
@@ -25,15 +24,7 @@ var server *dynamotest.Server
 func TestMain(m *testing.M) {
 	scope := &redistest.Scope{}
 	server = dynamotest.Start(scope)
-	code := m.Run()
-	scope.End()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			println(err.Error())
-			code = 1
-		}
-	}
-	os.Exit(code)
+	leak.Main(m, scope.End)
 }
 
 func newTable(t *testing.T) string {

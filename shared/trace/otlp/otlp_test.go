@@ -8,13 +8,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"tideline/shared/trace"
+	"tideline/test/leak"
 	"tideline/test/otlptest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 func TestTracingIsOffUnlessTheEnvironmentAsksForIt(t *testing.T) {
 	for _, c := range []struct{ env, url, mistake string }{
