@@ -80,6 +80,9 @@ async function list(page) {
 
 async function reading(page) {
   await container(page, 'api').click();
+  // It begins when it is heard: who comes late has the latest 200 lines alone.
+  await page.locator('[data-testid="log-foot"][data-state="live"]').waitFor();
+  await ask('begin', 'api');
   await line(page, 'lookout: no answer').first().waitFor();
   assert.equal(await line(page, 'lookout').first().getAttribute('data-source'), 'stderr');
   await atEnd(page);

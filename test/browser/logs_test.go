@@ -29,7 +29,7 @@ func TestOperatorsWatchContainers(t *testing.T) {
 	for _, image := range []string{"harbour/api:1.4.2", "harbour/pilot:0.9.0", "harbour/ledger:2.1.0"} {
 		engine.Image(image, binary)
 	}
-	engine.Run("harbour/api:1.4.2", "api", "-every", "150ms")
+	engine.Run("harbour/api:1.4.2", "api", "-every", "150ms", "-wait")
 	engine.Run("harbour/pilot:0.9.0", "pilot", "-every", "700ms")
 	engine.Run("harbour/ledger:2.1.0", "ledger", "-quiet")
 	engine.Run("harbour/ledger:2.1.0", "ledger-migrate", "-quiet")
@@ -42,14 +42,18 @@ func TestOperatorsWatchContainers(t *testing.T) {
 	numeric := func(s string) string { return strings.Replace(s, "localhost", "127.0.0.1", 1) }
 	origin := numeric(p.Await(`^ready (http://\S+)`)[1])
 	operator := numeric(p.Await(`^operator (http://\S+)`)[1])
-	play(t, "logs", origin, verbs{
-		"flood": func(name string) string {
+	signal := func(signal string) func(string) string {
+		return func(name string) string {
 			call(t, func(ctx context.Context) error {
-				_, err := engine.API.ContainerKill(ctx, name, client.ContainerKillOptions{Signal: "SIGUSR1"})
+				_, err := engine.API.ContainerKill(ctx, name, client.ContainerKillOptions{Signal: signal})
 				return err
 			})
 			return ""
-		},
+		}
+	}
+	play(t, "logs", origin, verbs{
+		"begin":   signal("SIGUSR2"),
+		"flood":   signal("SIGUSR1"),
 		"restart": func(name string) string { engine.Restart(name); return "" },
 		"run":     func(name string) string { engine.Run("harbour/pilot:0.9.0", name, "-every", "500ms"); return "" },
 		"remove":  func(name string) string { engine.Remove(name); return "" },

@@ -1,4 +1,5 @@
 // Command harbour is what the containers of the scene of logs run: it writes a log with colours, to both streams, and floods on SIGUSR1.
+// With -wait it writes nothing before SIGUSR2.
 package main
 
 import (
@@ -46,9 +47,20 @@ func main() {
 	every := flag.Duration("every", 150*time.Millisecond, "between lines")
 	quiet := flag.Bool("quiet", false, "nothing but a first line")
 	flood := flag.Int("flood", 30_000, "lines that SIGUSR1 makes")
+	wait := flag.Bool("wait", false, "begin with SIGUSR2")
 	flag.Parse()
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGUSR1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
+	if *wait {
+		for s := range signals {
+			if s == syscall.SIGTERM {
+				return
+			}
+			if s == syscall.SIGUSR2 {
+				break
+			}
+		}
+	}
 	if *quiet {
 		fmt.Println("nothing to do")
 		<-signals
