@@ -260,7 +260,7 @@ func (f *Front) one(c *conn, s *scratch) (more bool) {
 		f.running.Done()
 		return false
 	}
-	if _, err := c.Read(s.in[:c.n]); err != nil { // what was parsed; there is nothing behind it
+	if c.take(s.in[:c.n]) != nil { // what was parsed; there was nothing behind it
 		f.drop(c)
 		return false
 	}
@@ -306,6 +306,13 @@ func (c *conn) wait(into []byte) error {
 	c.into = into
 	defer func() { c.into = nil }()
 	return c.raw.Read(c.look)
+}
+
+// take takes what wait has read, over the same bytes. The deadline of a wait that it has just met is no reason to lose a request.
+func (c *conn) take(into []byte) error {
+	err := net.ErrClosed
+	_ = c.raw.Control(func(fd uintptr) { err = hands.Take(fd, into) }) // its error is that of a closed connection
+	return err
 }
 
 // request parses the first n bytes of s.in; nil: that is not one request of those that are answered here, and nothing else.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -294,6 +295,49 @@ func TestConnectionIsPassedOnOnce(t *testing.T) {
 	}
 	if got := where(t, c, r, ""); got != "false" {
 		t.Fatalf("after that: Front answered: %s", got)
+	}
+}
+
+// A request that comes in the moment in which its wait ends is not lost.
+func TestRequestAtTheDeadline(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	far := dial(t, l.Addr().String())
+	near, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	raw, err := near.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &conn{TCPConn: near.(*net.TCPConn), raw: raw}
+	if _, err := io.WriteString(far, "request"); err != nil {
+		t.Fatal(err)
+	}
+	var in [16]byte
+	if err := c.wait(in[:]); err != nil || string(in[:c.n]) != "request" {
+		t.Fatalf("%q, %v", in[:c.n], err)
+	}
+	if err := near.SetReadDeadline(time.Now().Add(-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.take(in[:c.n]); err != nil || string(in[:c.n]) != "request" {
+		t.Errorf("%q, %v", in[:c.n], err)
+	}
+	if err := c.wait(in[:]); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("waits for what is taken: %v", err)
+	}
+	if err := c.take(in[:1]); err == nil {
+		t.Error("took what hasn't come")
+	}
+	near.Close()
+	if err := c.take(in[:1]); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("took from a closed connection: %v", err)
 	}
 }
 

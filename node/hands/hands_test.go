@@ -2,7 +2,7 @@ package hands
 
 import (
 	"net"
-	"runtime"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -36,27 +36,36 @@ func TestHandsDoAllAtOnce(t *testing.T) {
 // A hand that is idle takes the next task, also much later than its start, and ends when none comes.
 func TestHandsAreUsedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var seen []byte
-		before := runtime.NumGoroutine()
-		count := func() int { return runtime.NumGoroutine() - before }
-		h := New(func(b byte) { seen = append(seen, b) })
-		for i := range 5 {
-			h.Do(byte(i))
+		var done []int
+		h := New(func(n int) { done = append(done, n) })
+		idle := func(n int) bool { // gives a task to a hand that waits, if there is one
 			synctest.Wait()
-			time.Sleep(idleTime - time.Millisecond)
-			if n := count(); n != 1 {
-				t.Errorf("%d hands after task %d, want the one", n, i)
+			select {
+			case h.tasks <- n:
+				synctest.Wait()
+				return true
+			default:
+				return false
 			}
 		}
-		time.Sleep(2 * time.Millisecond)
-		synctest.Wait()
-		if n := count(); n != 0 {
-			t.Errorf("%d hands after %v without a task", n, idleTime)
+		h.Do(0)
+		for n := 1; n < 5; n++ {
+			time.Sleep(idleTime - time.Millisecond)
+			if !idle(n) {
+				t.Errorf("no hand is left before task %d", n)
+			}
 		}
-		h.Do(5)
+		if !idle(5) || !idle(6) {
+			t.Error("the hand takes no task right after another")
+		}
+		time.Sleep(idleTime + time.Millisecond)
+		if idle(7) {
+			t.Errorf("a hand is left after %v without a task", idleTime)
+		}
+		h.Do(8)
 		h.End()
-		if string(seen) != "\x00\x01\x02\x03\x04\x05" {
-			t.Errorf("worked on %v", seen)
+		if want := []int{0, 1, 2, 3, 4, 5, 6, 8}; !slices.Equal(done, want) {
+			t.Errorf("worked on %v, want %v", done, want)
 		}
 	})
 }
