@@ -269,7 +269,7 @@ func (f *Front) one(c *conn, s *scratch) (more bool) {
 	}
 	r.RemoteAddr = c.remote
 	clear(s.header)
-	w := &writer{c: c, s: s, r: r, header: s.header, close: r.Close}
+	w := &writer{c: c, s: s, header: s.header, close: r.Close}
 	ok := f.handle(w, r)
 	w.close = w.close || f.ending()
 	switch {

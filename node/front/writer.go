@@ -13,7 +13,6 @@ import (
 type writer struct {
 	c        *conn
 	s        *scratch
-	r        *http.Request
 	header   http.Header
 	status   int
 	typed    bool // the head has a Content-Type, or must not be given one
