@@ -167,12 +167,16 @@ func TestRunningRequestsEndBeforeTheProcessDoes(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- stop() }()
 	// New connections are refused once the stop has begun; only then may the handler go on.
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(public, "http://"), time.Second)
 		if err != nil {
 			break
 		}
 		_ = conn.Close()
+		if time.Now().After(deadline) {
+			t.Error("still takes connections")
+			break
+		}
 	}
 	close(leave)
 	if body := <-got; body != "whole" {

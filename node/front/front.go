@@ -253,6 +253,10 @@ func (f *Front) serve(c *conn) {
 
 // one answers one request; false: the connection is no more, or not Front's.
 func (f *Front) one(c *conn, s *scratch) (more bool) {
+	if c.n == 0 { // the client has gone
+		f.drop(c)
+		return false
+	}
 	r := f.request(s, c.n)
 	if r == nil {
 		_ = c.SetReadDeadline(time.Time{}) // closed: whoever reads it notices

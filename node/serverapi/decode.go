@@ -27,8 +27,9 @@ func with[R any](do func(ctx context.Context, a *API, req R) (any, error)) metho
 	}
 }
 
-// within bounds a method by RequestBudget.
-func within(m method) method {
+// within is with, bounded by RequestBudget.
+func within[R any](do func(ctx context.Context, a *API, req R) (any, error)) method {
+	m := with(do)
 	return func(ctx context.Context, a *API, params []byte) (any, error) {
 		ctx, cancel := context.WithTimeout(ctx, RequestBudget)
 		defer cancel()
@@ -39,11 +40,10 @@ func within(m method) method {
 // methodsByName are those of paths, batches and lines. A publication is the sockets' to bound, by limit.CommandBudget.
 func methodsByName() map[string]method {
 	return map[string]method{
-		"publish": with(publish), "broadcast": within(with(broadcast)),
-		"subscribe": within(with(subscribe)), "unsubscribe": within(with(unsubscribe)), "disconnect": within(with(disconnect)),
-		"refresh": within(with(refresh)), "send": within(with(send)), "history": within(with(history)), "history_remove": within(with(historyRemove)),
-		"presence": within(with(presence)), "presence_stats": within(with(presenceStats)), "channels": within(with(channels)),
-		"connections": within(with(connections)), "info": within(with(info)), "rpc": within(with(rpc)), "batch": within(with(batch)),
+		"publish": with(publish), "broadcast": within(broadcast),
+		"subscribe": within(subscribe), "unsubscribe": within(unsubscribe), "disconnect": within(disconnect), "refresh": within(refresh), "send": within(send),
+		"history": within(history), "history_remove": within(historyRemove), "presence": within(presence), "presence_stats": within(presenceStats),
+		"channels": within(channels), "connections": within(connections), "info": within(info), "rpc": within(rpc), "batch": within(batch),
 	}
 }
 
